@@ -1,0 +1,369 @@
+//! The one table of hashes, curves and signature schemes.
+
+use der::asn1::ObjectIdentifier;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+
+/// A hash function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HashAlgorithm {
+    /// SHA-1: for verifying old signatures only.
+    Sha1,
+    /// SHA-224.
+    Sha224,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+struct HashRow {
+    algorithm: HashAlgorithm,
+    name: &'static str,
+    length: usize,
+    oid: ObjectIdentifier,
+    /// TPM_ALG_ID, 0 where TPM 2.0 has none (TCG Algorithm Registry).
+    tpm: u16,
+}
+
+const fn oid(text: &str) -> ObjectIdentifier {
+    ObjectIdentifier::new_unwrap(text)
+}
+
+const HASHES: [HashRow; 5] = [
+    HashRow { algorithm: HashAlgorithm::Sha1, name: "SHA1", length: 20, oid: oid("1.3.14.3.2.26"), tpm: 0x0004 },
+    HashRow {
+        algorithm: HashAlgorithm::Sha224,
+        name: "SHA2-224",
+        length: 28,
+        oid: oid("2.16.840.1.101.3.4.2.4"),
+        tpm: 0,
+    },
+    HashRow {
+        algorithm: HashAlgorithm::Sha256,
+        name: "SHA2-256",
+        length: 32,
+        oid: oid("2.16.840.1.101.3.4.2.1"),
+        tpm: 0x000b,
+    },
+    HashRow {
+        algorithm: HashAlgorithm::Sha384,
+        name: "SHA2-384",
+        length: 48,
+        oid: oid("2.16.840.1.101.3.4.2.2"),
+        tpm: 0x000c,
+    },
+    HashRow {
+        algorithm: HashAlgorithm::Sha512,
+        name: "SHA2-512",
+        length: 64,
+        oid: oid("2.16.840.1.101.3.4.2.3"),
+        tpm: 0x000d,
+    },
+];
+
+impl HashAlgorithm {
+    /// Every hash, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        HASHES.iter().map(|row| row.algorithm)
+    }
+
+    fn row(self) -> &'static HashRow {
+        // The table is in the order of the enum, which a test checks.
+        &HASHES[self as usize]
+    }
+
+    /// Length of a digest, in bytes.
+    pub fn digest_length(self) -> usize {
+        self.row().length
+    }
+
+    /// The name OpenSSL prefers, e.g. `SHA2-256`.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Reads any usual spelling: `SHA256`, `SHA-256`, `SHA2-256`, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let plain = |text: &str| text.to_ascii_uppercase().replace("SHA2-", "SHA").replace('-', "");
+        Self::all().find(|hash| plain(hash.name()) == plain(name))
+    }
+
+    /// The hash whose digest has this length, SHA-1 included.
+    pub fn from_digest_length(length: usize) -> Option<Self> {
+        Self::all().find(|hash| hash.digest_length() == length)
+    }
+
+    /// Its object identifier (RFC 5754, RFC 3279).
+    pub fn oid(self) -> ObjectIdentifier {
+        self.row().oid
+    }
+
+    /// The TPM's algorithm identifier, `None` where TPM 2.0 defines none.
+    pub fn tpm_algorithm(self) -> Option<u16> {
+        Some(self.row().tpm).filter(|&id| id != 0)
+    }
+
+    /// The DER prefix of `DigestInfo` (RFC 8017, 9.2 note 1); the digest follows it.
+    pub fn digest_info_prefix(self) -> Vec<u8> {
+        let oid = self.oid();
+        let (oid, digest) = (oid.as_bytes(), self.digest_length());
+        let algorithm = oid.len() + 4;
+        let mut prefix = vec![0x30, (algorithm + digest + 4) as u8, 0x30, algorithm as u8, 0x06, oid.len() as u8];
+        prefix.extend_from_slice(oid);
+        prefix.extend_from_slice(&[0x05, 0x00, 0x04, digest as u8]);
+        prefix
+    }
+
+    /// Splits a DER `DigestInfo` into its hash and digest.
+    pub fn from_digest_info(digest_info: &[u8]) -> Option<(Self, &[u8])> {
+        Self::all().find_map(|hash| {
+            let digest = digest_info.strip_prefix(hash.digest_info_prefix().as_slice())?;
+            (digest.len() == hash.digest_length()).then_some((hash, digest))
+        })
+    }
+
+    /// The digest of `data`.
+    pub fn digest(self, data: &[u8]) -> Vec<u8> {
+        let mut running = Digest::new(self);
+        running.update(data);
+        running.finish()
+    }
+}
+
+/// A digest under way, in software.
+#[derive(Clone)]
+pub struct Digest(Running);
+
+#[derive(Clone)]
+enum Running {
+    Sha1(Sha1),
+    Sha224(Sha224),
+    Sha256(Sha256),
+    Sha384(Sha384),
+    Sha512(Sha512),
+}
+
+impl Digest {
+    /// Starts a digest.
+    pub fn new(hash: HashAlgorithm) -> Self {
+        Self(match hash {
+            HashAlgorithm::Sha1 => Running::Sha1(Sha1::new()),
+            HashAlgorithm::Sha224 => Running::Sha224(Sha224::new()),
+            HashAlgorithm::Sha256 => Running::Sha256(Sha256::new()),
+            HashAlgorithm::Sha384 => Running::Sha384(Sha384::new()),
+            HashAlgorithm::Sha512 => Running::Sha512(Sha512::new()),
+        })
+    }
+
+    /// Adds data.
+    pub fn update(&mut self, data: &[u8]) {
+        match &mut self.0 {
+            Running::Sha1(state) => state.update(data),
+            Running::Sha224(state) => state.update(data),
+            Running::Sha256(state) => state.update(data),
+            Running::Sha384(state) => state.update(data),
+            Running::Sha512(state) => state.update(data),
+        }
+    }
+
+    /// The digest of everything added.
+    pub fn finish(self) -> Vec<u8> {
+        match self.0 {
+            Running::Sha1(state) => state.finalize().to_vec(),
+            Running::Sha224(state) => state.finalize().to_vec(),
+            Running::Sha256(state) => state.finalize().to_vec(),
+            Running::Sha384(state) => state.finalize().to_vec(),
+            Running::Sha512(state) => state.finalize().to_vec(),
+        }
+    }
+}
+
+/// A NIST prime curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Curve {
+    /// P-256, prime256v1, secp256r1.
+    P256,
+    /// P-384, secp384r1.
+    P384,
+    /// P-521, secp521r1.
+    P521,
+}
+
+struct CurveRow {
+    curve: Curve,
+    names: &'static [&'static str],
+    bits: usize,
+    oid: ObjectIdentifier,
+    /// TPM_ECC_CURVE.
+    tpm: u16,
+    security_bits: usize,
+    /// The hash whose digest the TPM is given for ECDSA on this curve.
+    hash: HashAlgorithm,
+}
+
+const CURVES: [CurveRow; 3] = [
+    CurveRow {
+        curve: Curve::P256,
+        names: &["prime256v1", "P-256", "secp256r1"],
+        bits: 256,
+        oid: oid("1.2.840.10045.3.1.7"),
+        tpm: 0x0003,
+        security_bits: 128,
+        hash: HashAlgorithm::Sha256,
+    },
+    CurveRow {
+        curve: Curve::P384,
+        names: &["secp384r1", "P-384"],
+        bits: 384,
+        oid: oid("1.3.132.0.34"),
+        tpm: 0x0004,
+        security_bits: 192,
+        hash: HashAlgorithm::Sha384,
+    },
+    CurveRow {
+        curve: Curve::P521,
+        names: &["secp521r1", "P-521"],
+        bits: 521,
+        oid: oid("1.3.132.0.35"),
+        tpm: 0x0005,
+        security_bits: 256,
+        hash: HashAlgorithm::Sha512,
+    },
+];
+
+impl Curve {
+    /// Every curve, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CURVES.iter().map(|row| row.curve)
+    }
+
+    fn row(self) -> &'static CurveRow {
+        &CURVES[self as usize]
+    }
+
+    /// OpenSSL's group name, e.g. `prime256v1`.
+    pub fn name(self) -> &'static str {
+        self.row().names[0]
+    }
+
+    /// Reads any usual name: `prime256v1`, `P-256`, `secp256r1`, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        CURVES.iter().find(|row| row.names.iter().any(|known| known.eq_ignore_ascii_case(name))).map(|row| row.curve)
+    }
+
+    /// Size of the field, in bits.
+    pub fn bits(self) -> usize {
+        self.row().bits
+    }
+
+    /// Length of a coordinate, and of `r` and `s`, in bytes.
+    pub fn coordinate_length(self) -> usize {
+        self.bits().div_ceil(8)
+    }
+
+    /// Strength (SP 800-57 part 1, table 2), in bits.
+    pub fn security_bits(self) -> usize {
+        self.row().security_bits
+    }
+
+    /// Its object identifier (RFC 5480, 2.1.1.1).
+    pub fn oid(self) -> ObjectIdentifier {
+        self.row().oid
+    }
+
+    /// The curve with this object identifier.
+    pub fn from_oid(oid: ObjectIdentifier) -> Option<Self> {
+        CURVES.iter().find(|row| row.oid == oid).map(|row| row.curve)
+    }
+
+    /// `TPM_ECC_CURVE` (TCG Algorithm Registry).
+    pub fn tpm_curve(self) -> u16 {
+        self.row().tpm
+    }
+
+    /// The curve with this `TPM_ECC_CURVE`.
+    pub fn from_tpm_curve(id: u16) -> Option<Self> {
+        CURVES.iter().find(|row| row.tpm == id).map(|row| row.curve)
+    }
+
+    /// The hash that the TPM is told for every ECDSA signature on this curve; see [`Self::ecdsa_input`].
+    pub fn ecdsa_hash(self) -> HashAlgorithm {
+        self.row().hash
+    }
+
+    /// A digest of any length as the equal number in the length of [`Self::ecdsa_hash`].
+    ///
+    /// ECDSA uses the leftmost bits of the digest as a number (FIPS 186-5, 6.4.1), so cutting on the right and
+    /// padding on the left changes nothing, and one TPM scheme per curve serves every hash.
+    pub fn ecdsa_input(self, digest: &[u8]) -> Vec<u8> {
+        let length = self.ecdsa_hash().digest_length();
+        let leftmost = &digest[..digest.len().min(length)];
+        let mut input = vec![0; length - leftmost.len()];
+        input.extend_from_slice(leftmost);
+        input
+    }
+}
+
+/// How a digest becomes a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureScheme {
+    /// RSASSA-PKCS1-v1_5 (RFC 8017, 8.2) over a digest of this hash.
+    RsaPkcs1(HashAlgorithm),
+    /// RSASSA-PSS (RFC 8017, 8.1), MGF1 with the same hash.
+    RsaPss {
+        /// The hash of the message and of MGF1.
+        hash: HashAlgorithm,
+        /// Salt length in bytes; TPM keys sign with the hash's own length only.
+        salt_length: usize,
+    },
+    /// ECDSA (FIPS 186-5) over a digest of any hash; signatures are `r || s`.
+    Ecdsa,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_in_the_order_of_their_enums() {
+        for (index, hash) in HashAlgorithm::all().enumerate() {
+            assert_eq!(hash as usize, index);
+            assert_eq!(hash.digest(b"abc").len(), hash.digest_length());
+        }
+        for (index, curve) in Curve::all().enumerate() {
+            assert_eq!(curve as usize, index);
+        }
+    }
+
+    #[test]
+    fn digest_info_is_split_into_hash_and_digest() {
+        for hash in HashAlgorithm::all() {
+            let digest = hash.digest(b"x");
+            let info = [hash.digest_info_prefix(), digest.clone()].concat();
+            assert_eq!(HashAlgorithm::from_digest_info(&info), Some((hash, digest.as_slice())));
+            assert_eq!(HashAlgorithm::from_digest_info(&info[..info.len() - 1]), None);
+        }
+        let sha256 = [0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20];
+        assert_eq!(HashAlgorithm::Sha256.digest_info_prefix(), sha256);
+    }
+
+    #[test]
+    fn names_are_read_in_every_usual_spelling() {
+        for name in ["sha256", "SHA-256", "SHA2-256"] {
+            assert_eq!(HashAlgorithm::from_name(name), Some(HashAlgorithm::Sha256));
+        }
+        assert_eq!(HashAlgorithm::from_name("SHA-1"), Some(HashAlgorithm::Sha1));
+        assert_eq!(HashAlgorithm::from_name("MD5"), None);
+        assert_eq!(Curve::from_name("p-384"), Some(Curve::P384));
+    }
+
+    #[test]
+    fn ecdsa_input_keeps_the_number() {
+        assert_eq!(Curve::P256.ecdsa_input(&[7; 20])[..12], [0; 12]);
+        assert_eq!(Curve::P256.ecdsa_input(&[7; 64]), vec![7; 32]);
+        assert_eq!(Curve::P521.ecdsa_input(&[7; 64]), vec![7; 64]);
+    }
+}

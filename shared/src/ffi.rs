@@ -1,0 +1,69 @@
+//! What the core asks of libc directly: two registrations and the silence of libtss2.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char};
+
+unsafe extern "C" {
+    /// POSIX.1, XBD 8.1: the process's environment.
+    static mut environ: *mut *mut c_char;
+}
+
+/// Has `function` called when the process exits by `exit` or by returning from `main`.
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the function is static and the libraries are linked `-z nodelete`, so it is still there at exit.
+    unsafe { libc::atexit(function) };
+}
+
+/// Has `function` called in each forked child, before `fork` returns there.
+///
+/// It may only do what is async-signal-safe: other threads of the parent may have held any lock.
+pub(crate) fn at_fork_in_child(function: unsafe extern "C" fn()) {
+    // SAFETY: the function is static and never unloaded; it keeps to async-signal-safe calls.
+    unsafe { libc::pthread_atfork(None, None, Some(function)) };
+}
+
+/// Closes a descriptor of which no owner in this process will ever make use again.
+///
+/// Async-signal-safe; for the child side of a fork.
+pub(crate) fn close_inherited(descriptor: i32) {
+    // SAFETY: in a forked child nothing uses the parent's descriptors: see `process`.
+    unsafe { libc::close(descriptor) };
+}
+
+/// Keeps libtss2 from writing to the host's standard error, unless its user has set `TSS2_LOG`.
+///
+/// libtss2 takes its log level from the environment and from nowhere else. `setenv` may free the array that another
+/// thread's `getenv` walks through, so we publish a longer copy and leave the old array as it is.
+pub(crate) fn silence_libtss2() {
+    const NAME: &CStr = c"TSS2_LOG";
+    static QUIET: &CStr = c"TSS2_LOG=all+NONE";
+    // SAFETY: reads the environment's array, which ends with a null pointer, while nobody frees it: glibc does so only
+    // in `setenv`, which a program with threads must not call; the new array is leaked, so it stays valid for ever.
+    unsafe {
+        if environ.is_null() || !libc::getenv(NAME.as_ptr()).is_null() {
+            return;
+        }
+        let mut variables = Vec::new();
+        let mut next = environ;
+        while !(*next).is_null() {
+            variables.push(*next);
+            next = next.add(1);
+        }
+        variables.push(QUIET.as_ptr().cast_mut());
+        variables.push(std::ptr::null_mut());
+        environ = Box::leak(variables.into_boxed_slice()).as_mut_ptr();
+    }
+}
+
+/// Runs `work` with every signal blocked for this thread: a thread started in it inherits that.
+pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: both sets are plain data that the calls fill; the old mask is put back.
+    unsafe {
+        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
+        let result = work();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
+        result
+    }
+}

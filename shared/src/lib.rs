@@ -1,0 +1,36 @@
+//! TPM 2.0 keys, their store and their PINs: the safe core under the PKCS#11 module and the OpenSSL provider.
+//!
+//! Start at [`token::Keyrivet`]. Without the default feature `device` only what needs no TPM is here.
+
+pub mod algorithm;
+pub mod error;
+pub mod hex;
+pub mod public_area;
+pub mod public_key;
+pub mod sign;
+pub mod tss2_pem;
+
+#[cfg(feature = "device")]
+mod auth;
+#[cfg(feature = "device")]
+pub mod config;
+#[cfg(feature = "device")]
+mod ffi;
+#[cfg(feature = "device")]
+pub mod key;
+#[cfg(feature = "device")]
+pub mod log;
+#[cfg(feature = "device")]
+pub mod object;
+#[cfg(feature = "device")]
+pub mod process;
+#[cfg(feature = "device")]
+mod sealed_data;
+#[cfg(feature = "device")]
+mod store;
+#[cfg(feature = "device")]
+pub mod token;
+#[cfg(feature = "device")]
+mod tpm;
+
+pub use error::{Error, Result};

@@ -1,0 +1,301 @@
+//! The objects of a token and their attributes, as domain types.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::public_key::PublicKey;
+use crate::tss2_pem::Tss2Key;
+
+/// What names an object's file and is mixed into its key's authorisation: 16 random bytes that never change.
+///
+/// Not `CKA_ID`, which applications choose and change.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId([u8; 16]);
+
+impl ObjectId {
+    /// A new one, from the system's random numbers.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| Error::Unsupported(format!("random numbers: {error}")))?;
+        Ok(Self(bytes))
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ObjectId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bytes = crate::hex::decode(text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| Error::malformed("object id", "not 32 hexadecimal digits"))
+    }
+}
+
+/// The attributes an application may set on an object (PKCS#11 3.1, chapter 4), by their domain names.
+///
+/// Whatever the TPM itself guarantees of a key is not here: it is read from the key's public area.
+/// Fields an object's class does not have keep their default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attributes {
+    /// `CKA_LABEL`.
+    #[serde(with = "one_line")]
+    pub label: String,
+    /// `CKA_ID`.
+    #[serde(with = "crate::hex::serde")]
+    pub id: Vec<u8>,
+    /// `CKA_PRIVATE`: not visible without a login.
+    pub private: bool,
+    /// `CKA_MODIFIABLE`.
+    pub modifiable: bool,
+    /// `CKA_COPYABLE`.
+    pub copyable: bool,
+    /// `CKA_DESTROYABLE`.
+    pub destroyable: bool,
+    /// `CKA_SUBJECT`, DER.
+    #[serde(with = "crate::hex::serde")]
+    pub subject: Vec<u8>,
+    /// `CKA_START_DATE`, `YYYYMMDD` or empty.
+    pub start_date: String,
+    /// `CKA_END_DATE`, `YYYYMMDD` or empty.
+    pub end_date: String,
+    /// `CKA_TRUSTED`.
+    pub trusted: bool,
+    /// `CKA_SIGN`, or `CKA_VERIFY` on a public key.
+    pub sign: bool,
+    /// `CKA_SIGN_RECOVER`, or `CKA_VERIFY_RECOVER` on a public key.
+    pub sign_recover: bool,
+    /// `CKA_DECRYPT`, or `CKA_ENCRYPT` on a public key.
+    pub decrypt: bool,
+    /// `CKA_UNWRAP`, or `CKA_WRAP` on a public key.
+    pub unwrap: bool,
+    /// `CKA_DERIVE`.
+    pub derive: bool,
+    /// `CKA_ALWAYS_AUTHENTICATE`.
+    pub always_authenticate: bool,
+    /// `CKA_ALLOWED_MECHANISMS`: `CK_MECHANISM_TYPE` values; empty allows all.
+    pub allowed_mechanisms: Vec<u64>,
+    /// `CKA_CERTIFICATE_CATEGORY`.
+    pub certificate_category: u64,
+    /// `CKA_APPLICATION` of a data object.
+    #[serde(with = "one_line")]
+    pub application: String,
+    /// `CKA_OBJECT_ID` of a data object, DER.
+    #[serde(with = "crate::hex::serde")]
+    pub object_id: Vec<u8>,
+}
+
+impl Default for Attributes {
+    fn default() -> Self {
+        Self {
+            label: String::new(),
+            id: Vec::new(),
+            private: false,
+            modifiable: true,
+            copyable: true,
+            destroyable: true,
+            subject: Vec::new(),
+            start_date: String::new(),
+            end_date: String::new(),
+            trusted: false,
+            sign: false,
+            sign_recover: false,
+            decrypt: false,
+            unwrap: false,
+            derive: false,
+            always_authenticate: false,
+            allowed_mechanisms: Vec::new(),
+            certificate_category: 0,
+            application: String::new(),
+            object_id: Vec::new(),
+        }
+    }
+}
+
+/// One object of the store: one file.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its immutable name.
+    pub id: ObjectId,
+    /// What it is.
+    pub body: Body,
+}
+
+/// What an object is.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// A private key in the TPM, with the public key object beside it while that exists.
+    KeyPair {
+        /// The wrapped key.
+        key: Tss2Key,
+        /// The same key's public part.
+        public_key: PublicKey,
+        /// Made outside and imported: neither `CKA_LOCAL` nor `CKA_ALWAYS_SENSITIVE`.
+        imported: bool,
+        /// Attributes of the private key object.
+        private: Attributes,
+        /// Attributes of the public key object; `None` once that was destroyed.
+        public: Option<Attributes>,
+    },
+    /// A public key on its own.
+    PublicKey {
+        /// The key.
+        public_key: PublicKey,
+        /// Its attributes.
+        attributes: Attributes,
+    },
+    /// An X.509 certificate.
+    Certificate {
+        /// The certificate, DER.
+        der: Vec<u8>,
+        /// Its attributes.
+        attributes: Attributes,
+    },
+    /// Data of an application.
+    Data {
+        /// The data; of a private object encrypted under the token's secret.
+        value: Vec<u8>,
+        /// Its attributes.
+        attributes: Attributes,
+    },
+}
+
+/// One of the PKCS#11 objects that an [`Object`] stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The private key of a pair.
+    PrivateKey,
+    /// The public key of a pair, or one on its own.
+    PublicKey,
+    /// The certificate.
+    Certificate,
+    /// The data.
+    Data,
+}
+
+impl Object {
+    /// The PKCS#11 objects that this one stands for.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        let parts: &[Part] = match &self.body {
+            Body::KeyPair { public: Some(_), .. } => &[Part::PrivateKey, Part::PublicKey],
+            Body::KeyPair { public: None, .. } => &[Part::PrivateKey],
+            Body::PublicKey { .. } => &[Part::PublicKey],
+            Body::Certificate { .. } => &[Part::Certificate],
+            Body::Data { .. } => &[Part::Data],
+        };
+        parts.iter().copied()
+    }
+
+    /// The attributes of one part, `None` if the object has no such part.
+    pub fn attributes(&self, part: Part) -> Option<&Attributes> {
+        match (&self.body, part) {
+            (Body::KeyPair { private, .. }, Part::PrivateKey) => Some(private),
+            (Body::KeyPair { public, .. }, Part::PublicKey) => public.as_ref(),
+            (Body::PublicKey { attributes, .. }, Part::PublicKey)
+            | (Body::Certificate { attributes, .. }, Part::Certificate)
+            | (Body::Data { attributes, .. }, Part::Data) => Some(attributes),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::attributes`], to change them.
+    pub fn attributes_mut(&mut self, part: Part) -> Option<&mut Attributes> {
+        match (&mut self.body, part) {
+            (Body::KeyPair { private, .. }, Part::PrivateKey) => Some(private),
+            (Body::KeyPair { public, .. }, Part::PublicKey) => public.as_mut(),
+            (Body::PublicKey { attributes, .. }, Part::PublicKey)
+            | (Body::Certificate { attributes, .. }, Part::Certificate)
+            | (Body::Data { attributes, .. }, Part::Data) => Some(attributes),
+            _ => None,
+        }
+    }
+
+    /// The public key of a key pair or public key object.
+    pub fn public_key(&self) -> Option<&PublicKey> {
+        match &self.body {
+            Body::KeyPair { public_key, .. } | Body::PublicKey { public_key, .. } => Some(public_key),
+            Body::Certificate { .. } | Body::Data { .. } => None,
+        }
+    }
+
+    /// The object without one of its parts; `None` when nothing is left.
+    ///
+    /// A pair that loses its private key stays as a public key object, and the other way round.
+    pub fn without(self, part: Part) -> Option<Self> {
+        let body = match (self.body, part) {
+            (Body::KeyPair { public_key, public: Some(attributes), .. }, Part::PrivateKey) => {
+                Body::PublicKey { public_key, attributes }
+            }
+            (Body::KeyPair { key, public_key, imported, private, .. }, Part::PublicKey) => {
+                Body::KeyPair { key, public_key, imported, private, public: None }
+            }
+            _ => return None,
+        };
+        Some(Self { id: self.id, body })
+    }
+}
+
+/// Text without control characters in serialised files, where a line of its own could pass for a PEM block.
+mod one_line {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        let escaped = |c: char| match c.is_control() || c == '\\' {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        };
+        serializer.serialize_str(&text.chars().map(escaped).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        unescape(&text).ok_or_else(|| D::Error::custom("a backslash that escapes nothing"))
+    }
+
+    fn unescape(text: &str) -> Option<String> {
+        let mut parts = text.split('\\');
+        let mut plain = parts.next()?.to_owned();
+        while let Some(part) = parts.next() {
+            let mut rest = part.chars();
+            match rest.next() {
+                // Two backslashes: what follows the second is plain.
+                None => {
+                    plain.push('\\');
+                    plain.push_str(parts.next()?);
+                    continue;
+                }
+                Some('n') => plain.push('\n'),
+                Some('r') => plain.push('\r'),
+                Some('t') => plain.push('\t'),
+                Some('u') => {
+                    let (digits, after) = rest.as_str().strip_prefix('{')?.split_once('}')?;
+                    plain.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
+                    rest = after.chars();
+                }
+                Some(_) => return None,
+            }
+            plain.push_str(rest.as_str());
+        }
+        Some(plain)
+    }
+}

@@ -1,0 +1,155 @@
+//! `TPM2B_PUBLIC` as bytes: what a TPM guarantees of a key, read without any TPM library.
+
+use crate::algorithm::{Curve, HashAlgorithm};
+use crate::error::{Error, Result};
+use crate::public_key::PublicKey;
+
+/// Bits of `TPMA_OBJECT` (TPM 2.0 Part 2, 8.3).
+pub mod object_attribute {
+    /// The object cannot leave this TPM.
+    pub const FIXED_TPM: u32 = 1 << 1;
+    /// The object cannot be moved to another parent.
+    pub const FIXED_PARENT: u32 = 1 << 4;
+    /// The TPM made the private part.
+    pub const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
+    /// The authValue allows its use.
+    pub const USER_WITH_AUTH: u32 = 1 << 6;
+    /// Failed authorisations do not count towards the dictionary-attack lockout.
+    pub const NO_DA: u32 = 1 << 10;
+    /// The key works only on data of the TPM's own form.
+    pub const RESTRICTED: u32 = 1 << 16;
+    /// The private key may decrypt (RSA) or derive (EC).
+    pub const DECRYPT: u32 = 1 << 17;
+    /// The private key may sign.
+    pub const SIGN: u32 = 1 << 18;
+}
+
+/// A parsed public area (TPM 2.0 Part 2, 12.2.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicArea {
+    /// `TPMA_OBJECT`.
+    pub attributes: u32,
+    /// Digest of the policy that may use the object; empty for none.
+    pub policy: Vec<u8>,
+    /// The public key.
+    pub public_key: PublicKey,
+    /// The Name: nameAlg and the digest of the public area with it (Part 1, 16).
+    pub name: Vec<u8>,
+    /// The hash that makes the Name, and that key derivation for this key uses.
+    pub name_hash: HashAlgorithm,
+}
+
+const TPM_ALG_RSA: u16 = 0x0001;
+const TPM_ALG_ECC: u16 = 0x0023;
+const TPM_ALG_NULL: u16 = 0x0010;
+const TPM_ALG_ECDAA: u16 = 0x001a;
+
+impl PublicArea {
+    /// Reads a marshalled `TPM2B_PUBLIC` of an asymmetric key.
+    pub fn parse(tpm2b_public: &[u8]) -> Result<Self> {
+        let mut outer = Reader(tpm2b_public);
+        let area = outer.sized()?;
+        outer.end()?;
+        let mut reader = Reader(area);
+        let kind = reader.u16()?;
+        let name_algorithm = reader.u16()?;
+        let name_hash = HashAlgorithm::all()
+            .find(|hash| hash.tpm_algorithm() == Some(name_algorithm))
+            .ok_or_else(|| Error::Unsupported(format!("TPM object names by algorithm 0x{name_algorithm:04x}")))?;
+        let attributes = reader.u32()?;
+        let policy = reader.sized()?.to_vec();
+        let public_key = match kind {
+            TPM_ALG_RSA => reader.rsa()?,
+            TPM_ALG_ECC => reader.ecc()?,
+            other => return Err(Error::Unsupported(format!("TPM objects of type 0x{other:04x}"))),
+        };
+        reader.end()?;
+        let name = [&name_algorithm.to_be_bytes()[..], &name_hash.digest(area)].concat();
+        Ok(Self { attributes, policy, public_key, name, name_hash })
+    }
+
+    /// Whether all these bits of `TPMA_OBJECT` are set.
+    pub fn has(&self, bits: u32) -> bool {
+        self.attributes & bits == bits
+    }
+}
+
+/// Bytes being read, big-endian, with bounds.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(length).ok_or_else(|| wrong("it ends too early"))?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn u16(&mut self) -> Result<u16> {
+        let bytes = self.take(2)?;
+        Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from(self.u16()?) << 16 | u32::from(self.u16()?))
+    }
+
+    fn sized(&mut self) -> Result<&'a [u8]> {
+        let length = self.u16()?;
+        self.take(length.into())
+    }
+
+    fn end(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(wrong("bytes follow its end")) }
+    }
+
+    /// `TPMT_SYM_DEF_OBJECT`.
+    fn symmetric(&mut self) -> Result<()> {
+        if self.u16()? != TPM_ALG_NULL {
+            self.take(4)?;
+        }
+        Ok(())
+    }
+
+    /// A scheme with its hash: `TPMT_RSA_SCHEME`, `TPMT_ECC_SCHEME`, `TPMT_KDF_SCHEME`.
+    fn scheme(&mut self) -> Result<()> {
+        const WITHOUT_DETAILS: [u16; 2] = [TPM_ALG_NULL, 0x0015 /* RSAES */];
+        let scheme = self.u16()?;
+        if !WITHOUT_DETAILS.contains(&scheme) {
+            self.take(if scheme == TPM_ALG_ECDAA { 4 } else { 2 })?;
+        }
+        Ok(())
+    }
+
+    /// `TPMS_RSA_PARMS` and the modulus (Part 2, 12.2.3.5).
+    fn rsa(&mut self) -> Result<PublicKey> {
+        self.symmetric()?;
+        self.scheme()?;
+        self.u16()?;
+        let exponent = match self.u32()? {
+            0 => 65537,
+            other => other,
+        };
+        PublicKey::rsa(self.sized()?, &exponent.to_be_bytes())
+    }
+
+    /// `TPMS_ECC_PARMS` and the point (Part 2, 12.2.3.6).
+    fn ecc(&mut self) -> Result<PublicKey> {
+        self.symmetric()?;
+        self.scheme()?;
+        let id = self.u16()?;
+        let curve = Curve::from_tpm_curve(id).ok_or_else(|| Error::Unsupported(format!("TPM curve 0x{id:04x}")))?;
+        self.scheme()?;
+        let mut point = vec![4];
+        for coordinate in [self.sized()?, self.sized()?] {
+            let padding = curve.coordinate_length().checked_sub(coordinate.len());
+            let padding = padding.ok_or_else(|| wrong("a coordinate is longer than its curve"))?;
+            point.resize(point.len() + padding, 0);
+            point.extend_from_slice(coordinate);
+        }
+        PublicKey::ec(curve, &point)
+    }
+}
+
+fn wrong(reason: &str) -> Error {
+    Error::malformed("TPM public area", reason)
+}

@@ -1,0 +1,259 @@
+//! Public keys: their SubjectPublicKeyInfo, and verification in software.
+
+use der::asn1::{Any, BitString, UintRef};
+use der::{Decode, Encode, Sequence};
+use p256::elliptic_curve::sec1::ToEncodedPoint as _;
+use rsa::traits::{PublicKeyParts as _, SignatureScheme as _};
+use rsa::{BigUint, Pkcs1v15Sign, Pss, RsaPublicKey};
+use sha1::Sha1;
+use sha2::{Sha224, Sha256, Sha384, Sha512};
+use spki::{AlgorithmIdentifierOwned, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
+
+use crate::algorithm::{Curve, HashAlgorithm, SignatureScheme};
+use crate::error::{Error, Result};
+
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+
+/// The public part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicKey {
+    /// An RSA key.
+    Rsa {
+        /// The modulus, big-endian, without leading zeros.
+        modulus: Vec<u8>,
+        /// The public exponent, big-endian, without leading zeros.
+        exponent: Vec<u8>,
+    },
+    /// A key on a NIST curve.
+    Ec {
+        /// The curve.
+        curve: Curve,
+        /// The point, uncompressed (SEC 1, 2.3.3): `04 || x || y`.
+        point: Vec<u8>,
+    },
+}
+
+/// `RSAPublicKey` (RFC 8017, A.1.1).
+#[derive(Sequence)]
+struct RsaPublicKeyDer<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+/// `ECDSA-Sig-Value` (RFC 3279, 2.2.3).
+#[derive(Sequence)]
+struct EcdsaSignatureDer<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+impl PublicKey {
+    /// An RSA key; leading zeros of either number are dropped.
+    pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self> {
+        let (modulus, exponent) = (without_leading_zeros(modulus), without_leading_zeros(exponent));
+        if modulus.len() < 64 || modulus.len() > 1024 || exponent.is_empty() || exponent.len() > 8 {
+            return Err(Error::malformed("RSA public key", "sizes are out of range"));
+        }
+        Ok(Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() })
+    }
+
+    /// A key on `curve`; the point is checked to be on it. Takes compressed points too.
+    pub fn ec(curve: Curve, point: &[u8]) -> Result<Self> {
+        let wrong = |_| Error::malformed("EC public key", "not a point of its curve");
+        let point = match curve {
+            Curve::P256 => {
+                p256::PublicKey::from_sec1_bytes(point).map_err(wrong)?.to_encoded_point(false).as_bytes().to_vec()
+            }
+            Curve::P384 => {
+                p384::PublicKey::from_sec1_bytes(point).map_err(wrong)?.to_encoded_point(false).as_bytes().to_vec()
+            }
+            Curve::P521 => {
+                p521::PublicKey::from_sec1_bytes(point).map_err(wrong)?.to_encoded_point(false).as_bytes().to_vec()
+            }
+        };
+        Ok(Self::Ec { curve, point })
+    }
+
+    /// Reads a DER `SubjectPublicKeyInfo` (RFC 5280, 4.1).
+    pub fn from_spki_der(der: &[u8]) -> Result<Self> {
+        let malformed = |error: der::Error| Error::malformed("SubjectPublicKeyInfo", error);
+        let info =
+            SubjectPublicKeyInfoRef::from_der(der).map_err(|error| Error::malformed("SubjectPublicKeyInfo", error))?;
+        let key = info.subject_public_key.raw_bytes();
+        match info.algorithm.oid {
+            RSA_ENCRYPTION => {
+                let key = RsaPublicKeyDer::from_der(key).map_err(malformed)?;
+                Self::rsa(key.modulus.as_bytes(), key.exponent.as_bytes())
+            }
+            EC_PUBLIC_KEY => {
+                let curve = info.algorithm.parameters.and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
+                let curve = curve.and_then(Curve::from_oid);
+                let curve = curve.ok_or_else(|| Error::Unsupported("this elliptic curve".into()))?;
+                Self::ec(curve, key)
+            }
+            other => Err(Error::Unsupported(format!("public keys of type {other}"))),
+        }
+    }
+
+    /// The public key of a DER X.509 certificate.
+    pub fn from_certificate_der(der: &[u8]) -> Result<Self> {
+        let malformed = |error: der::Error| Error::malformed("certificate", error);
+        let certificate = x509_cert::Certificate::from_der(der).map_err(malformed)?;
+        Self::from_spki_der(&certificate.tbs_certificate.subject_public_key_info.to_der().map_err(malformed)?)
+    }
+
+    /// The DER `SubjectPublicKeyInfo`.
+    pub fn to_spki_der(&self) -> Result<Vec<u8>> {
+        let malformed = |error: der::Error| Error::malformed("public key", error);
+        let (oid, parameters, key) = match self {
+            Self::Rsa { .. } => (RSA_ENCRYPTION, Any::null(), self.to_rsa_der()?),
+            Self::Ec { curve, point } => (EC_PUBLIC_KEY, curve.oid().into(), point.clone()),
+        };
+        let info = SubjectPublicKeyInfoOwned {
+            algorithm: AlgorithmIdentifierOwned { oid, parameters: Some(parameters) },
+            subject_public_key: BitString::from_bytes(&key).map_err(malformed)?,
+        };
+        info.to_der().map_err(malformed)
+    }
+
+    /// The DER `RSAPublicKey` (RFC 8017, A.1.1) of an RSA key.
+    pub fn to_rsa_der(&self) -> Result<Vec<u8>> {
+        let Self::Rsa { modulus, exponent } = self else {
+            return Err(Error::Unsupported("RSAPublicKey of a key that is not RSA".into()));
+        };
+        let number = |bytes| UintRef::new(bytes).map_err(|error| Error::malformed("public key", error));
+        RsaPublicKeyDer { modulus: number(modulus)?, exponent: number(exponent)? }
+            .to_der()
+            .map_err(|error| Error::malformed("public key", error))
+    }
+
+    /// Size of the modulus or of the curve's field, in bits.
+    pub fn bits(&self) -> usize {
+        match self {
+            Self::Rsa { modulus, .. } => {
+                modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize)
+            }
+            Self::Ec { curve, .. } => curve.bits(),
+        }
+    }
+
+    /// Strength (SP 800-57 part 1, table 2), in bits.
+    pub fn security_bits(&self) -> usize {
+        match self {
+            Self::Rsa { .. } => match self.bits() {
+                ..2048 => 80,
+                2048..3072 => 112,
+                3072..7680 => 128,
+                _ => 192,
+            },
+            Self::Ec { curve, .. } => curve.security_bits(),
+        }
+    }
+
+    /// Length of a signature in bytes: the modulus, or `r || s`.
+    pub fn signature_length(&self) -> usize {
+        match self {
+            Self::Rsa { modulus, .. } => modulus.len(),
+            Self::Ec { curve, .. } => 2 * curve.coordinate_length(),
+        }
+    }
+
+    /// Verifies `signature` over `digest`, in software.
+    ///
+    /// ECDSA signatures are `r || s`; see [`ecdsa_signature_from_der`].
+    /// Errors: [`Error::SignatureInvalid`]; [`Error::DataInvalid`] for a digest of the wrong length.
+    pub fn verify(&self, scheme: SignatureScheme, digest: &[u8], signature: &[u8]) -> Result<()> {
+        let verified = match (self, scheme) {
+            (Self::Rsa { modulus, exponent }, SignatureScheme::RsaPkcs1(hash)) => {
+                check_digest(hash, digest)?;
+                let key = rsa_key(modulus, exponent)?;
+                let padding = Pkcs1v15Sign { hash_len: Some(digest.len()), prefix: hash.digest_info_prefix().into() };
+                signature.len() == key.size() && padding.verify(&key, digest, signature).is_ok()
+            }
+            (Self::Rsa { modulus, exponent }, SignatureScheme::RsaPss { hash, salt_length }) => {
+                check_digest(hash, digest)?;
+                let key = rsa_key(modulus, exponent)?;
+                let padding = match hash {
+                    HashAlgorithm::Sha1 => Pss::new_with_salt::<Sha1>(salt_length),
+                    HashAlgorithm::Sha224 => Pss::new_with_salt::<Sha224>(salt_length),
+                    HashAlgorithm::Sha256 => Pss::new_with_salt::<Sha256>(salt_length),
+                    HashAlgorithm::Sha384 => Pss::new_with_salt::<Sha384>(salt_length),
+                    HashAlgorithm::Sha512 => Pss::new_with_salt::<Sha512>(salt_length),
+                };
+                signature.len() == key.size() && padding.verify(&key, digest, signature).is_ok()
+            }
+            (Self::Ec { curve, point }, SignatureScheme::Ecdsa) => verify_ecdsa(*curve, point, digest, signature),
+            _ => return Err(Error::Unsupported("this signature scheme with this type of key".into())),
+        };
+        if verified { Ok(()) } else { Err(Error::SignatureInvalid) }
+    }
+}
+
+/// Checks that `digest` has the length of `hash`.
+pub(crate) fn check_digest(hash: HashAlgorithm, digest: &[u8]) -> Result<()> {
+    if digest.len() == hash.digest_length() {
+        return Ok(());
+    }
+    Err(Error::DataInvalid(format!("{} takes {} bytes, not {}", hash.name(), hash.digest_length(), digest.len())))
+}
+
+/// `r || s` as the DER `ECDSA-Sig-Value` (RFC 3279, 2.2.3).
+pub fn ecdsa_signature_to_der(signature: &[u8]) -> Result<Vec<u8>> {
+    let malformed = |error: der::Error| Error::malformed("ECDSA signature", error);
+    let (r, s) = signature.split_at(signature.len() / 2);
+    let (r, s) = (without_leading_zeros(r), without_leading_zeros(s));
+    EcdsaSignatureDer { r: UintRef::new(r).map_err(malformed)?, s: UintRef::new(s).map_err(malformed)? }
+        .to_der()
+        .map_err(malformed)
+}
+
+/// A DER `ECDSA-Sig-Value` as `r || s` for `curve`.
+pub fn ecdsa_signature_from_der(curve: Curve, der: &[u8]) -> Result<Vec<u8>> {
+    let value = EcdsaSignatureDer::from_der(der).map_err(|error| Error::malformed("ECDSA signature", error))?;
+    let length = curve.coordinate_length();
+    let mut signature = Vec::with_capacity(2 * length);
+    for number in [value.r, value.s] {
+        let bytes = number.as_bytes();
+        if bytes.len() > length {
+            return Err(Error::malformed("ECDSA signature", "a number is longer than the curve"));
+        }
+        signature.resize(signature.len() + length - bytes.len(), 0);
+        signature.extend_from_slice(bytes);
+    }
+    Ok(signature)
+}
+
+/// The longest DER `ECDSA-Sig-Value` on `curve`, in bytes.
+pub fn ecdsa_signature_der_max_length(curve: Curve) -> usize {
+    // Two INTEGERs of at most a coordinate and a zero byte, each with 2 bytes of header, in a SEQUENCE.
+    let body = 2 * (curve.coordinate_length() + 1 + 2);
+    body + if body < 128 { 2 } else { 3 }
+}
+
+fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<RsaPublicKey> {
+    RsaPublicKey::new_with_max_size(BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(exponent), 8192)
+        .map_err(|error| Error::malformed("RSA public key", error))
+}
+
+fn verify_ecdsa(curve: Curve, point: &[u8], digest: &[u8], signature: &[u8]) -> bool {
+    use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
+
+    let input = curve.ecdsa_input(digest);
+    match curve {
+        Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(point).is_ok_and(|key| {
+            p256::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(&input, &s).is_ok())
+        }),
+        Curve::P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(point).is_ok_and(|key| {
+            p384::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(&input, &s).is_ok())
+        }),
+        Curve::P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(point).is_ok_and(|key| {
+            p521::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(&input, &s).is_ok())
+        }),
+    }
+}
+
+fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+    &bytes[zeros..]
+}

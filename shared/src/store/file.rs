@@ -1,0 +1,130 @@
+//! The text of an object's file: its attributes as TOML, then its key, certificate or data as one PEM block.
+
+use der::pem::LineEnding;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::object::{Attributes, Body, Object, ObjectId};
+use crate::public_key::PublicKey;
+use crate::tss2_pem::{self, Tss2Key};
+
+const PUBLIC_KEY_LABEL: &str = "PUBLIC KEY";
+const CERTIFICATE_LABEL: &str = "CERTIFICATE";
+const DATA_LABEL: &str = "KEYRIVET DATA";
+
+/// The TOML part. The PEM block's label says what the object is.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Header {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    imported: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private: Option<Attributes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public: Option<Attributes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<Attributes>,
+}
+
+pub(super) fn to_text(object: &Object) -> Result<String> {
+    let mut header = Header::default();
+    let pem = match &object.body {
+        Body::KeyPair { key, imported, private, public, .. } => {
+            header =
+                Header { imported: *imported, private: Some(private.clone()), public: public.clone(), object: None };
+            key.to_pem()?
+        }
+        Body::PublicKey { public_key, attributes } => {
+            header.object = Some(attributes.clone());
+            pem(PUBLIC_KEY_LABEL, &public_key.to_spki_der()?)?
+        }
+        Body::Certificate { der, attributes } => {
+            header.object = Some(attributes.clone());
+            pem(CERTIFICATE_LABEL, der)?
+        }
+        Body::Data { value, attributes } => {
+            header.object = Some(attributes.clone());
+            pem(DATA_LABEL, value)?
+        }
+    };
+    Ok(format!("{}\n{pem}", header_text(&header)?))
+}
+
+/// The header without what has its default value.
+fn header_text(header: &Header) -> Result<String> {
+    let wrong = |error| Error::malformed("attributes", error);
+    let defaults = toml::Table::try_from(Attributes::default()).map_err(wrong)?;
+    let mut table = toml::Table::try_from(header).map_err(wrong)?;
+    for (_, value) in table.iter_mut() {
+        if let toml::Value::Table(attributes) = value {
+            attributes.retain(|name, value| defaults.get(name) != Some(value));
+        }
+    }
+    toml::to_string(&table).map_err(wrong)
+}
+
+fn pem(label: &str, der: &[u8]) -> Result<String> {
+    der::pem::encode_string(label, LineEnding::LF, der).map_err(|error| Error::malformed("PEM block", error))
+}
+
+pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
+    let begin = tss2_pem::pem_start(text).ok_or_else(|| Error::malformed("object", "it has no PEM block"))?;
+    let (header, pem) = text.split_at(begin);
+    let header: Header = toml::from_str(header).map_err(|error| Error::malformed("object", error.message()))?;
+    let (label, der) = der::pem::decode_vec(pem.as_bytes()).map_err(|error| Error::malformed("PEM block", error))?;
+    let attributes = header.object.unwrap_or_default();
+    let body = match label {
+        tss2_pem::PEM_LABEL => {
+            let key = Tss2Key::from_der(&der)?;
+            let public_key = key.public_key()?;
+            let private = header.private.unwrap_or_default();
+            Body::KeyPair { key, public_key, imported: header.imported, private, public: header.public }
+        }
+        PUBLIC_KEY_LABEL => Body::PublicKey { public_key: PublicKey::from_spki_der(&der)?, attributes },
+        CERTIFICATE_LABEL => Body::Certificate { der, attributes },
+        DATA_LABEL => Body::Data { value: der, attributes },
+        other => return Err(Error::malformed("object", format_args!("its PEM block is a {other}"))),
+    };
+    Ok(Object { id, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(label: &str) -> Object {
+        let attributes = Attributes { label: label.into(), id: vec![1, 2], modifiable: false, ..Attributes::default() };
+        Object { id: ObjectId::random().unwrap(), body: Body::Data { value: b"value".to_vec(), attributes } }
+    }
+
+    #[test]
+    fn an_object_survives_its_file_whatever_its_label() {
+        for label in
+            ["", "plain", "two\nlines", "x\n-----BEGIN CERTIFICATE-----\nAAAA\n", "'''\"\\ \u{0} ü", "\\", "\\\\n\\"]
+        {
+            let before = object(label);
+            let text = to_text(&before).unwrap();
+            let after = parse(before.id, &text).unwrap();
+            let Body::Data { value, attributes } = after.body else { panic!("{text}") };
+            assert_eq!((value.as_slice(), attributes.label.as_str()), (&b"value"[..], label));
+            assert_eq!(attributes.id, [1, 2]);
+            assert!(!attributes.modifiable && attributes.copyable);
+        }
+    }
+
+    #[test]
+    fn only_what_differs_from_the_default_is_written() {
+        let text = to_text(&object("x")).unwrap();
+        assert!(text.starts_with("[object]\nid = \"0102\"\nlabel = \"x\"\nmodifiable = false\n\n-----BEGIN"), "{text}");
+    }
+
+    #[test]
+    fn damaged_text_is_refused() {
+        let object = object("x");
+        let text = to_text(&object).unwrap();
+        for length in 0..text.len() - 1 {
+            assert!(parse(object.id, &text[..length]).is_err(), "{}", &text[..length]);
+        }
+        assert!(parse(object.id, &format!("unknown = 1\n{text}")).is_err());
+    }
+}

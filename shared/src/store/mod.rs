@@ -1,0 +1,265 @@
+//! The store: one directory per token, one file per object, plain text.
+//!
+//! Readers take no lock and need no write access. A writer holds the token's lock, writes a temporary file, syncs it,
+//! renames it, and syncs the directory: at any moment each file is either the old one or the new one.
+
+mod file;
+mod index;
+mod token_file;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::object::{Object, ObjectId};
+use crate::token::Query;
+
+pub(crate) use token_file::{TokenFile, UserSecret};
+
+const TOKEN_FILE: &str = "token.toml";
+const LOCK_FILE: &str = "lock";
+/// What a temporary file's name begins with; leftovers of killed writers are swept by the next one.
+const TEMPORARY: &str = ".new-";
+const OBJECT_SUFFIX: &str = ".pem";
+/// Longest wait for another writer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The directory that holds the tokens.
+pub(crate) struct Store {
+    root: PathBuf,
+}
+
+/// The directory of one token.
+pub(crate) struct TokenDirectory {
+    path: PathBuf,
+}
+
+/// What tells two versions of a file apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(u64, i64, i64, u64);
+
+/// A writer's lock, until dropped.
+pub(crate) struct WriteLock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+
+impl Store {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The serial numbers of the tokens. A store that does not exist yet has none.
+    pub(crate) fn serials(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed(&self.root))?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter(|name| name.len() == 16 && crate::hex::decode(name).is_some()).collect())
+    }
+
+    pub(crate) fn token(&self, serial: &str) -> TokenDirectory {
+        TokenDirectory { path: self.root.join(serial) }
+    }
+
+    /// The lock for adding tokens; makes the store's directory where it is missing.
+    pub(crate) fn lock(&self) -> Result<WriteLock> {
+        if !self.root.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(failed(&self.root))?;
+        }
+        lock(&self.root)
+    }
+
+    /// Adds a token's directory, whole or not at all. The caller holds the lock.
+    pub(crate) fn add_token(&self, token: &TokenFile) -> Result<()> {
+        let mode = fs::metadata(&self.root).map_err(failed(&self.root))?.mode() & 0o2070 | 0o700;
+        let new = self.root.join(format!("{TEMPORARY}{}", token.serial));
+        DirBuilder::new().create(&new).map_err(failed(&new))?;
+        // After the fact, so that the umask does not matter and the group bit is kept.
+        fs::set_permissions(&new, Permissions::from_mode(mode)).map_err(failed(&new))?;
+        let written = TokenDirectory { path: new.clone() }.write_token(token);
+        let target = self.root.join(&token.serial);
+        let renamed = written.and_then(|()| fs::rename(&new, &target).map_err(failed(&target)));
+        if renamed.is_err() {
+            let _ = fs::remove_dir_all(&new);
+        }
+        renamed.and_then(|()| sync(&self.root))
+    }
+}
+
+impl TokenDirectory {
+    pub(crate) fn lock(&self) -> Result<WriteLock> {
+        lock(&self.path)
+    }
+
+    pub(crate) fn read_token(&self) -> Result<TokenFile> {
+        let path = self.path.join(TOKEN_FILE);
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::NotFound(format!("token {}", self.path.display())),
+            _ => failed(&path)(error),
+        })?;
+        TokenFile::parse(&text).map_err(|reason| Error::ObjectCorrupt { path, reason })
+    }
+
+    pub(crate) fn write_token(&self, token: &TokenFile) -> Result<()> {
+        let text =
+            token.to_text().map_err(|reason| Error::ObjectCorrupt { path: self.path.join(TOKEN_FILE), reason })?;
+        self.replace(TOKEN_FILE, text.as_bytes())
+    }
+
+    pub(crate) fn object_path(&self, id: ObjectId) -> PathBuf {
+        self.path.join(format!("{id}{OBJECT_SUFFIX}"))
+    }
+
+    /// The version of an object's file that is there now.
+    pub(crate) fn stamp(&self, id: ObjectId) -> Result<Stamp> {
+        let path = self.object_path(id);
+        match fs::metadata(&path) {
+            Ok(data) => Ok(Stamp(data.ino(), data.mtime(), data.mtime_nsec(), data.size())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::NotFound(format!("object {id}"))),
+            Err(error) => Err(failed(&path)(error)),
+        }
+    }
+
+    pub(crate) fn read(&self, id: ObjectId) -> Result<Object> {
+        let path = self.object_path(id);
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::NotFound(format!("object {id}")),
+            ErrorKind::InvalidData => Error::ObjectCorrupt { path: path.clone(), reason: "not text".into() },
+            _ => failed(&path)(error),
+        })?;
+        file::parse(id, &text).map_err(|error| Error::ObjectCorrupt { path, reason: error.to_string() })
+    }
+
+    /// The objects that may match: those the index names, or without an index all there are.
+    pub(crate) fn candidates(&self, query: &Query) -> Result<Vec<ObjectId>> {
+        match index::read(&self.path) {
+            Some(index) => Ok(index::select(&index, query)),
+            None => self.ids(),
+        }
+    }
+
+    fn ids(&self) -> Result<Vec<ObjectId>> {
+        let entries = fs::read_dir(&self.path).map_err(failed(&self.path))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut ids: Vec<ObjectId> = names.filter_map(|name| name.strip_suffix(OBJECT_SUFFIX)?.parse().ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Writes an object, new or changed. The caller holds the lock.
+    pub(crate) fn write(&self, object: &Object) -> Result<()> {
+        let path = self.object_path(object.id);
+        let text = file::to_text(object)?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        self.changing(|| self.replace(name, text.as_bytes()), |lines| index::put(lines, object))
+    }
+
+    /// Removes an object. The caller holds the lock.
+    pub(crate) fn remove(&self, id: ObjectId) -> Result<()> {
+        let path = self.object_path(id);
+        let remove = || fs::remove_file(&path).map_err(failed(&path)).and_then(|()| sync(&self.path));
+        self.changing(remove, |lines| index::drop(lines, id))
+    }
+
+    /// Removes every object. The caller holds the lock.
+    pub(crate) fn clear(&self) -> Result<()> {
+        index::unlink(&self.path)?;
+        for id in self.ids()? {
+            let path = self.object_path(id);
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        sync(&self.path)
+    }
+
+    /// A change with the index out of the way: it is unlinked first and written last, so it is never wrong.
+    fn changing(&self, change: impl FnOnce() -> Result<()>, update: impl FnOnce(&mut String)) -> Result<()> {
+        let mut lines = match index::read(&self.path) {
+            Some(lines) => lines,
+            None => self.rebuild_index(),
+        };
+        index::unlink(&self.path)?;
+        change()?;
+        update(&mut lines);
+        // Without an index readers scan: that it cannot be written is no reason to fail.
+        let _ = self.replace_unsynced(index::FILE, lines.as_bytes());
+        Ok(())
+    }
+
+    /// The index as the files tell it; sweeps what killed writers left.
+    fn rebuild_index(&self) -> String {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let mut lines = String::new();
+        for object in self.ids().into_iter().flatten().filter_map(|id| self.read(id).ok()) {
+            index::put(&mut lines, &object);
+        }
+        lines
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let mut file = self.temporary(name)?;
+        let path = self.path.join(name);
+        file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(failed(&path))?;
+        file.persist(&path).map_err(|error| failed(&path)(error.error))?;
+        sync(&self.path)
+    }
+
+    /// For what can be made again.
+    fn replace_unsynced(&self, name: &str, content: &[u8]) -> Result<()> {
+        let mut file = self.temporary(name)?;
+        let path = self.path.join(name);
+        file.write_all(content).map_err(failed(&path))?;
+        file.persist(&path).map_err(|error| failed(&path)(error.error))?;
+        Ok(())
+    }
+
+    fn temporary(&self, name: &str) -> Result<tempfile::NamedTempFile> {
+        let path = self.path.join(name);
+        let directory = fs::metadata(&self.path).map_err(failed(&path))?.mode();
+        let file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.path).map_err(failed(&path))?;
+        let mode = directory & 0o040 | 0o600;
+        file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(failed(&path))?;
+        Ok(file)
+    }
+}
+
+/// Turns an I/O error at `path` into ours.
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Error::StoreReadOnly(path.clone()),
+        _ => Error::Store { path: path.clone(), source },
+    }
+}
+
+fn sync(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+}
+
+fn lock(directory: &Path) -> Result<WriteLock> {
+    let path = directory.join(LOCK_FILE);
+    let mode = fs::metadata(directory).map_err(failed(&path))?.mode() & 0o060 | 0o600;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(mode);
+    let file = options.open(&path).map_err(failed(&path))?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(WriteLock(file)),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(10));
+            }
+            Err(error) => return Err(Error::Store { path, source: error.into() }),
+        }
+    }
+}

@@ -1,0 +1,632 @@
+//! The facade: open, log in, find, generate, destroy, sign.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use crate::algorithm::{Curve, HashAlgorithm};
+use crate::auth::{self, TokenSecret};
+use crate::config::Config;
+use crate::error::{Error, Result};
+pub use crate::key::Key;
+use crate::log::{self, Topic};
+use crate::object::{Attributes, Body, Object, ObjectId, Part};
+use crate::process::PerProcess;
+use crate::store::{Stamp, Store, TokenDirectory, TokenFile, UserSecret};
+use crate::tpm::{self, Connection, Sealed, Srk, Tpm};
+use crate::tss2_pem::Tss2Key;
+
+/// Longest label of a token, in bytes (PKCS#11 3.1, 3.2 `CK_TOKEN_INFO`).
+pub const LABEL_LENGTH: usize = 32;
+
+/// A process's way to its tokens and its TPM. Cheap to clone; opening it touches neither.
+#[derive(Clone)]
+pub struct Keyrivet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Arc<Config>,
+    store: Store,
+    tpm: Tpm,
+    /// The tokens seen so far, so that each has one login state.
+    tokens: PerProcess<Mutex<HashMap<String, Arc<Token>>>>,
+}
+
+impl Keyrivet {
+    /// Opens the store and the TPM that `config` names, without touching either.
+    pub fn open(config: Config) -> Self {
+        let config = Arc::new(config);
+        let (store, tpm) = (Store::new(config.store.clone()), Tpm::new(config.clone()));
+        Self { shared: Arc::new(Shared { config, store, tpm, tokens: PerProcess::new() }) }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn tpm(&self) -> &Tpm {
+        &self.shared.tpm
+    }
+
+    /// Every token of the store, in the order of their slots. Costs no TPM command.
+    ///
+    /// A token is the same `Arc` each time, with its one login state. Damaged tokens are left out, and logged.
+    pub fn tokens(&self) -> Result<Vec<Arc<Token>>> {
+        let mut tokens: Vec<_> =
+            self.shared.store.serials()?.iter().filter_map(|serial| self.readable(serial)).collect();
+        tokens.sort_by_key(|token| (token.info().slot, token.info().serial.clone()));
+        Ok(tokens)
+    }
+
+    fn readable(&self, serial: &str) -> Option<Arc<Token>> {
+        self.token(serial).map_err(|error| log::write(Topic::Error, format_args!("{error}"))).ok()
+    }
+
+    /// The token with this serial number, as it is in the store now.
+    pub fn token(&self, serial: &str) -> Result<Arc<Token>> {
+        let serial = serial.to_ascii_lowercase();
+        if serial.len() != 16 || crate::hex::decode(&serial).is_none() {
+            return Err(Error::NotFound(format!("token {serial}")));
+        }
+        let directory = self.shared.store.token(&serial);
+        let file = directory.read_token()?;
+        let mut tokens = self.shared.tokens.get().lock();
+        if let Some(token) = tokens.get(&serial) {
+            token.file.store(Arc::new(file));
+            return Ok(token.clone());
+        }
+        let token = Arc::new(Token {
+            keyrivet: self.clone(),
+            directory,
+            file: ArcSwap::from_pointee(file),
+            login: ArcSwapOption::empty(),
+            tries: ArcSwap::from_pointee(PinTries::default()),
+            cache: PerProcess::new(),
+        });
+        tokens.insert(serial, token.clone());
+        Ok(token)
+    }
+
+    /// The slot that the next new token takes: one more than the last.
+    pub fn free_slot(&self) -> Result<u32> {
+        Ok(self.tokens()?.last().map_or(0, |token| token.info().slot + 1))
+    }
+
+    /// Makes a token; its user PIN is to be set by [`Token::init_pin`]. `label` has at most [`LABEL_LENGTH`] bytes.
+    ///
+    /// Provides the storage root key where the TPM has none yet.
+    pub fn create_token(&self, label: &str, so_pin: &[u8]) -> Result<Arc<Token>> {
+        check_label(label)?;
+        auth::check_new_pin(so_pin)?;
+        let (mut serial, mut salt) = ([0; 8], vec![0; 16]);
+        tpm::random(&mut serial)?;
+        tpm::random(&mut salt)?;
+        let secret = TokenSecret::random()?;
+        let pin = auth::pin_auth(so_pin, &salt);
+        let (srk, capabilities, sealed) = self.tpm().with(|connection| {
+            let srk = connection.provide_srk()?;
+            let capabilities = tpm::read_capabilities(connection)?;
+            let sealed = connection.seal(&srk, &pin, secret.as_bytes())?;
+            Ok((srk, capabilities, sealed))
+        })?;
+        let _lock = self.shared.store.lock()?;
+        let file = TokenFile {
+            serial: crate::hex::encode(&serial),
+            label: label.into(),
+            slot: self.free_slot()?,
+            manufacturer: capabilities.manufacturer,
+            model: capabilities.model,
+            hardware_version: capabilities.hardware_version,
+            firmware_version: capabilities.firmware_version,
+            rsa_bits: capabilities.rsa_bits,
+            curves: capabilities.curves,
+            hashes: capabilities.hashes,
+            srk: srk.public,
+            salt,
+            security_officer: sealed.into(),
+            user: UserSecret::NotInitialized,
+        };
+        self.shared.store.add_token(&file)?;
+        self.token(&file.serial)
+    }
+
+    /// A key from a key file. Costs no TPM command: it is loaded at its first use.
+    ///
+    /// The file of a token with a PIN names its token: the key then needs that token's login ([`Key::token`]).
+    pub fn key_from_tss2(&self, key: &Tss2Key) -> Result<Key> {
+        match key.description.as_deref().and_then(|text| text.strip_prefix(DESCRIPTION)) {
+            Some(owner) if !key.empty_auth => {
+                let (serial, object) = owner.split_once('/').unwrap_or((owner, ""));
+                let token = self.token(serial).map_err(|error| match error {
+                    Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
+                    other => other,
+                })?;
+                Key::of_token(self.clone(), key.clone(), token, object.parse()?)
+            }
+            _ => Key::standalone(self.clone(), key.clone()),
+        }
+    }
+
+    /// Makes a key for a key file, with this authorisation value (empty for none): under the storage root key where
+    /// there is one, else under the standard primary key of the owner hierarchy.
+    pub fn generate_tss2(&self, spec: KeySpec, authorisation: &[u8]) -> Result<Tss2Key> {
+        let (parent, created) = self.tpm().with(|connection| match connection.find_srk()? {
+            Some(srk) => Ok((tpm::SRK_HANDLE, connection.create_key(&srk, spec, authorisation)?)),
+            None => Ok((tpm::OWNER, connection.create_key_under_primary(spec, authorisation)?)),
+        })?;
+        Ok(Tss2Key {
+            empty_auth: authorisation.is_empty(),
+            parent,
+            public: created.public,
+            private: created.private,
+            description: None,
+        })
+    }
+
+    /// Fills `buffer` with random bytes of the system's generator, which the kernel seeds from the TPM too.
+    pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
+        tpm::random(buffer)
+    }
+
+    /// Ends the burst: flushes and closes what is held at the TPM now, rather than some milliseconds later.
+    pub fn release(&self) {
+        self.tpm().release();
+    }
+}
+
+/// What the description of a token's key begins with; serial and object follow, with a slash between.
+const DESCRIPTION: &str = "keyrivet:";
+
+/// Who logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// The security officer.
+    SecurityOfficer,
+    /// The user.
+    User,
+}
+
+/// The state of a token's user PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserPin {
+    /// The security officer has set none yet.
+    NotInitialized,
+    /// Empty: the token needs no login.
+    Empty,
+    /// Set.
+    Set,
+}
+
+/// What a token knows about itself, recorded when it was made.
+#[derive(Clone, Debug)]
+pub struct TokenInfo {
+    /// 16 hexadecimal digits, unique.
+    pub serial: String,
+    /// Its label, at most [`LABEL_LENGTH`] bytes.
+    pub label: String,
+    /// Its slot.
+    pub slot: u32,
+    /// The TPM's manufacturer, e.g. `IBM`.
+    pub manufacturer: String,
+    /// The TPM's model (its vendor string), at most 16 characters.
+    pub model: String,
+    /// The TPM's specification revision: major and minor.
+    pub hardware_version: (u8, u8),
+    /// The TPM's firmware version: major and minor, at most 255 each.
+    pub firmware_version: (u8, u8),
+    /// The user PIN's state.
+    pub user_pin: UserPin,
+    /// RSA key sizes that the TPM offers, in bits.
+    pub rsa_bits: Vec<u16>,
+    /// Curves that the TPM offers.
+    pub curves: Vec<Curve>,
+    /// Hashes that the TPM can sign with.
+    pub hashes: Vec<HashAlgorithm>,
+}
+
+/// What login attempts told this process about the TPM's lockout, last seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinTries {
+    /// Wrong PINs were counted.
+    pub count_low: bool,
+    /// One more wrong PIN locks.
+    pub final_try: bool,
+    /// The TPM refuses PINs.
+    pub locked: bool,
+}
+
+/// A key to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// Its type and size.
+    pub kind: KeyKind,
+    /// May sign.
+    pub sign: bool,
+    /// May decrypt (RSA) or derive (EC).
+    pub decrypt: bool,
+}
+
+/// A key's type and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// RSA with exponent 65537.
+    Rsa {
+        /// Size of the modulus, in bits.
+        bits: u16,
+    },
+    /// EC.
+    Ec(Curve),
+}
+
+/// What to look for; `None` matches all.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Objects with this part.
+    pub part: Option<Part>,
+    /// `CKA_ID`.
+    pub id: Option<Vec<u8>>,
+    /// `CKA_LABEL`.
+    pub label: Option<String>,
+}
+
+/// One token: its PINs, its objects, its keys.
+pub struct Token {
+    keyrivet: Keyrivet,
+    directory: TokenDirectory,
+    file: ArcSwap<TokenFile>,
+    /// Read without a lock, so that a forked child can always read it.
+    login: ArcSwapOption<Login>,
+    tries: ArcSwap<PinTries>,
+    /// Objects as parsed from a version of their file.
+    cache: PerProcess<Mutex<Cache>>,
+}
+
+type Cache = HashMap<ObjectId, (Stamp, Arc<Object>)>;
+
+struct Login {
+    user: User,
+    /// `None` where the user PIN is empty.
+    secret: Option<TokenSecret>,
+}
+
+/// PINs and login.
+impl Token {
+    /// What it knows about itself, as last read from the store.
+    pub fn info(&self) -> TokenInfo {
+        let file = self.file.load();
+        TokenInfo {
+            serial: file.serial.clone(),
+            label: file.label.clone(),
+            slot: file.slot,
+            manufacturer: file.manufacturer.clone(),
+            model: file.model.clone(),
+            hardware_version: file.hardware_version,
+            firmware_version: file.firmware_version,
+            user_pin: file.user_pin(),
+            rsa_bits: file.rsa_bits.clone(),
+            curves: file.curves.clone(),
+            hashes: file.hashes.clone(),
+        }
+    }
+
+    /// Logs in. With an empty user PIN an empty `pin` succeeds and any other is wrong, without the TPM.
+    ///
+    /// Errors: [`Error::PinIncorrect`], [`Error::PinLocked`], [`Error::PinNotInitialized`], [`Error::TpmReplaced`].
+    pub fn login(&self, user: User, pin: &[u8]) -> Result<()> {
+        let file = self.reread()?;
+        let sealed = match (user, &file.user) {
+            (User::SecurityOfficer, _) => &file.security_officer,
+            (User::User, UserSecret::Set(sealed)) => sealed,
+            (User::User, UserSecret::NotInitialized) => return Err(Error::PinNotInitialized),
+            (User::User, UserSecret::Empty) if pin.is_empty() => {
+                self.login.store(Some(Arc::new(Login { user, secret: None })));
+                return Ok(());
+            }
+            (User::User, UserSecret::Empty) => return Err(Error::PinIncorrect),
+        };
+        let secret = Some(self.unseal(&file, &sealed.into(), pin)?);
+        self.login.store(Some(Arc::new(Login { user, secret })));
+        Ok(())
+    }
+
+    /// Forgets the login.
+    pub fn logout(&self) {
+        self.login.store(None);
+    }
+
+    /// Who is logged in, in this process.
+    pub fn logged_in(&self) -> Option<User> {
+        self.login.load().as_ref().map(|login| login.user)
+    }
+
+    /// Whether private objects and keys can be used now: the user is logged in, or needs no login.
+    pub fn is_open(&self) -> bool {
+        self.file.load().user_pin() == UserPin::Empty || self.logged_in() == Some(User::User)
+    }
+
+    /// What failed logins told about the TPM's lockout.
+    pub fn pin_tries(&self) -> PinTries {
+        **self.tries.load()
+    }
+
+    /// Sets the user PIN, as logged-in security officer. An empty one makes a token without login.
+    pub fn init_pin(&self, pin: &[u8]) -> Result<()> {
+        let login = self.login.load_full().filter(|login| login.user == User::SecurityOfficer);
+        let secret = login.as_ref().and_then(|login| login.secret.as_ref()).ok_or(Error::NotLoggedIn)?;
+        if !pin.is_empty() {
+            auth::check_new_pin(pin)?;
+        }
+        let _lock = self.directory.lock()?;
+        let mut file = self.reread()?;
+        let turns = match file.user_pin() {
+            UserPin::NotInitialized => false,
+            UserPin::Empty => !pin.is_empty(),
+            UserPin::Set => pin.is_empty(),
+        };
+        if turns && self.has_keys()? {
+            return Err(Error::PinKindFixed);
+        }
+        let srk = Srk::from_public(file.srk.clone())?;
+        file.user = if pin.is_empty() {
+            if !srk.is_unattended() {
+                return Err(Error::StorageRootKey(
+                    "the storage root key of this TPM lacks noDA: power cuts could lock an unattended device out; \
+                     set a user PIN, or make the storage root key anew with noDA"
+                        .into(),
+                ));
+            }
+            UserSecret::Empty
+        } else {
+            let value = auth::pin_auth(pin, &file.salt);
+            UserSecret::Set(self.keyrivet.tpm().with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?.into())
+        };
+        self.write(file)
+    }
+
+    /// Changes the PIN of `user`.
+    pub fn set_pin(&self, user: User, old: &[u8], new: &[u8]) -> Result<()> {
+        let _lock = self.directory.lock()?;
+        let mut file = self.reread()?;
+        let sealed: Sealed = match (user, &file.user) {
+            (User::SecurityOfficer, _) => (&file.security_officer).into(),
+            (User::User, UserSecret::Set(sealed)) => sealed.into(),
+            (User::User, UserSecret::NotInitialized) => return Err(Error::PinNotInitialized),
+            (User::User, UserSecret::Empty) if !old.is_empty() => return Err(Error::PinIncorrect),
+            (User::User, UserSecret::Empty) if new.is_empty() => return Ok(()),
+            (User::User, UserSecret::Empty) => return Err(Error::PinKindFixed),
+        };
+        auth::check_new_pin(new)?;
+        let srk = Srk::from_public(file.srk.clone())?;
+        let (old, new) = (auth::pin_auth(old, &file.salt), auth::pin_auth(new, &file.salt));
+        let resealed = self.with_pin(&file, |tpm| tpm.reseal(&srk, &sealed, &old, &new))?;
+        match user {
+            User::SecurityOfficer => file.security_officer = resealed.into(),
+            User::User => file.user = UserSecret::Set(resealed.into()),
+        }
+        self.write(file)
+    }
+
+    /// Makes the token anew: needs the SO PIN, destroys every object, forgets the user PIN.
+    pub fn reinitialise(&self, so_pin: &[u8], label: &str) -> Result<()> {
+        check_label(label)?;
+        let _lock = self.directory.lock()?;
+        let mut file = self.reread()?;
+        drop(self.unseal(&file, &(&file.security_officer).into(), so_pin)?);
+        let secret = TokenSecret::random()?;
+        let srk = Srk::from_public(file.srk.clone())?;
+        tpm::random(&mut file.salt)?;
+        let value = auth::pin_auth(so_pin, &file.salt);
+        let sealed = self.keyrivet.tpm().with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?;
+        self.directory.clear()?;
+        self.logout();
+        file.label = label.into();
+        file.security_officer = sealed.into();
+        file.user = UserSecret::NotInitialized;
+        self.write(file)
+    }
+
+    fn unseal(&self, file: &TokenFile, sealed: &Sealed, pin: &[u8]) -> Result<TokenSecret> {
+        let srk = Srk::from_public(file.srk.clone())?;
+        let value = auth::pin_auth(pin, &file.salt);
+        let secret = self.with_pin(file, |tpm| {
+            tpm.unseal(&srk, sealed, &value).map_err(|error| {
+                let what = format!("token '{}'", file.label);
+                tpm.diagnose_load(&srk, error, &what, || self.damaged("its sealed secret does not load"))
+            })
+        })?;
+        TokenSecret::from_bytes(&secret).ok_or_else(|| self.damaged("its sealed secret has a wrong length"))
+    }
+
+    /// Runs what takes a PIN, and learns from a failure how the TPM's lockout stands.
+    fn with_pin<T>(&self, file: &TokenFile, mut operation: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
+        let tpm = self.keyrivet.tpm();
+        let result = tpm.with(&mut operation);
+        let tries = match &result {
+            Ok(_) => PinTries::default(),
+            Err(Error::PinIncorrect | Error::PinLocked) => tpm.with(tpm::read_lockout)?,
+            Err(_) => return result,
+        };
+        self.tries.store(Arc::new(tries));
+        if result.is_err() {
+            log::write(Topic::Error, format_args!("a PIN of token '{}' was refused", file.label));
+        }
+        result
+    }
+
+    fn reread(&self) -> Result<TokenFile> {
+        let file = self.directory.read_token()?;
+        self.file.store(Arc::new(file.clone()));
+        Ok(file)
+    }
+
+    fn write(&self, file: TokenFile) -> Result<()> {
+        self.directory.write_token(&file)?;
+        self.file.store(Arc::new(file));
+        Ok(())
+    }
+
+    fn damaged(&self, reason: &str) -> Error {
+        Error::ObjectCorrupt {
+            path: self.keyrivet.config().store.join(&self.file.load().serial),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn srk(&self) -> Result<Srk> {
+        Srk::from_public(self.file.load().srk.clone())
+    }
+
+    /// The authValue of this token's key in object `id`; `None` where it is empty.
+    pub(crate) fn key_auth(&self, id: ObjectId) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        if self.file.load().user_pin() == UserPin::Empty {
+            return Ok(None);
+        }
+        self.with_secret(|secret| secret.key_auth(id)).map(Some)
+    }
+
+    fn with_secret<T>(&self, operation: impl FnOnce(&TokenSecret) -> T) -> Result<T> {
+        let login = self.login.load();
+        let login = login.as_ref().filter(|login| login.user == User::User);
+        login.and_then(|login| login.secret.as_ref()).map(operation).ok_or(Error::NotLoggedIn)
+    }
+}
+
+/// Objects and keys.
+impl Token {
+    /// Every object that may match: a cheap pre-selection, to be compared in full by the caller.
+    ///
+    /// Costs no TPM command. Damaged files are left out, and logged.
+    pub fn find(&self, query: &Query) -> Result<Vec<Arc<Object>>> {
+        let readable = |id| match self.object(id) {
+            Ok(object) => Some(object),
+            // Gone since the index was read.
+            Err(Error::NotFound(_)) => None,
+            Err(error) => {
+                log::write(Topic::Error, format_args!("{error}"));
+                None
+            }
+        };
+        Ok(self.directory.candidates(query)?.into_iter().filter_map(readable).collect())
+    }
+
+    /// One object, as it is in the store now.
+    pub fn object(&self, id: ObjectId) -> Result<Arc<Object>> {
+        let stamp = self.directory.stamp(id)?;
+        if let Some((known, object)) = self.cache.get().lock().get(&id) {
+            if *known == stamp {
+                return Ok(object.clone());
+            }
+        }
+        let object = Arc::new(self.directory.read(id)?);
+        self.cache.get().lock().insert(id, (stamp, object.clone()));
+        Ok(object)
+    }
+
+    /// Stores a new object, durably.
+    pub fn insert(&self, object: &Object) -> Result<()> {
+        let _lock = self.directory.lock()?;
+        self.directory.write(object)
+    }
+
+    /// Changes an object, under the store's lock.
+    pub fn update(&self, id: ObjectId, change: &mut dyn FnMut(&mut Object) -> Result<()>) -> Result<()> {
+        let _lock = self.directory.lock()?;
+        let mut object = self.directory.read(id)?;
+        change(&mut object)?;
+        self.directory.write(&object)
+    }
+
+    /// Destroys one part of an object; its file goes with the last part.
+    pub fn destroy(&self, id: ObjectId, part: Part) -> Result<()> {
+        let _lock = self.directory.lock()?;
+        let object = self.directory.read(id)?;
+        if object.attributes(part).is_none() {
+            return Err(Error::NotFound(format!("object {id}")));
+        }
+        match object.without(part) {
+            Some(rest) => self.directory.write(&rest),
+            None => self.directory.remove(id),
+        }
+    }
+
+    /// Makes a key pair in the TPM. It is not stored: [`Self::insert`] does that.
+    pub fn generate(&self, spec: KeySpec, private: Attributes, public: Attributes) -> Result<Object> {
+        if self.file.load().user_pin() == UserPin::NotInitialized {
+            return Err(Error::PinNotInitialized);
+        }
+        let id = ObjectId::random()?;
+        let auth = self.key_auth(id)?;
+        let srk = self.srk()?;
+        let value = auth.as_ref().map_or(&[][..], |value| value.as_slice());
+        let created = self.keyrivet.tpm().with(|tpm| {
+            let what = format!("token '{}'", self.file.load().label);
+            tpm.create_key(&srk, spec, value).map_err(|error| tpm.diagnose_create(&srk, error, &what))
+        })?;
+        let description = auth.map(|_| format!("{DESCRIPTION}{}/{id}", self.file.load().serial));
+        let key = Tss2Key {
+            empty_auth: description.is_none(),
+            parent: tpm::SRK_HANDLE,
+            public: created.public,
+            private: created.private,
+            description,
+        };
+        let public_key = key.public_key()?;
+        Ok(Object { id, body: Body::KeyPair { key, public_key, imported: false, private, public: Some(public) } })
+    }
+
+    /// The private key of a key pair object of this token. Costs no TPM command, needs no login yet.
+    pub fn key(self: &Arc<Self>, object: &Object) -> Result<Key> {
+        match &object.body {
+            Body::KeyPair { key, .. } => Key::of_token(self.keyrivet.clone(), key.clone(), self.clone(), object.id),
+            _ => Err(Error::Unsupported("an object without a private key".into())),
+        }
+    }
+
+    /// Encrypts the value of a private data object under the token's secret.
+    ///
+    /// Errors: [`Error::Unsupported`] on tokens without a PIN, which have no secret from anybody.
+    pub fn seal_data(&self, id: ObjectId, clear: &[u8]) -> Result<Vec<u8>> {
+        if self.file.load().user_pin() == UserPin::Empty {
+            return Err(Error::Unsupported("private data on a token without a PIN".into()));
+        }
+        self.with_secret(|secret| crate::sealed_data::seal(&secret.data_key(id), id, clear))?
+    }
+
+    /// Decrypts it.
+    pub fn open_data(&self, id: ObjectId, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        self.with_secret(|secret| crate::sealed_data::open(&secret.data_key(id), id, sealed))?
+            .ok_or_else(|| self.damaged(&format!("data object {id} does not decrypt")))
+    }
+
+    pub(crate) fn object_path(&self, id: ObjectId) -> std::path::PathBuf {
+        self.directory.object_path(id)
+    }
+
+    fn has_keys(&self) -> Result<bool> {
+        let query = Query { part: Some(Part::PrivateKey), ..Query::default() };
+        Ok(self.find(&query)?.iter().any(|object| matches!(object.body, Body::KeyPair { .. })))
+    }
+}
+
+impl TokenFile {
+    fn user_pin(&self) -> UserPin {
+        match self.user {
+            UserSecret::NotInitialized => UserPin::NotInitialized,
+            UserSecret::Empty => UserPin::Empty,
+            UserSecret::Set(_) => UserPin::Set,
+        }
+    }
+}
+
+fn check_label(label: &str) -> Result<()> {
+    if label.len() <= LABEL_LENGTH {
+        Ok(())
+    } else {
+        Err(Error::DataInvalid(format!("a label has at most {LABEL_LENGTH} bytes")))
+    }
+}

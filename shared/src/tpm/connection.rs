@@ -1,0 +1,212 @@
+//! A connection to the TPM and what it holds for a burst of uses: our turn, a session, a loaded key.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::lock::Turn;
+use super::object::LoadedKey;
+use super::response;
+use super::sapi::{Auth, Sapi};
+use super::session::{Salt, Session, session_attribute};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::public_area::PublicArea;
+
+/// A session is renewed after so many uses, long before any TPM's context gap ...
+const SESSION_USES: u32 = 5_000;
+/// ... and after this time.
+const SESSION_AGE: Duration = Duration::from_secs(10);
+
+/// `TPM2_CAP_HANDLES` and the first handles of its ranges (TPM 2.0 Part 2, 7.4).
+const CAP_HANDLES: u32 = 1;
+const LOADED_SESSIONS: u32 = 0x0200_0000;
+const TRANSIENT_OBJECTS: u32 = 0x8000_0000;
+
+/// A connection, from the first use of a burst until some milliseconds after the last.
+pub(crate) struct Connection {
+    pub(super) sapi: Sapi,
+    pub(super) key: Option<LoadedKey>,
+    session: Option<HeldSession>,
+    /// HMAC-authorised signatures so far: the first ends its session, on the guess that it stays alone.
+    pub(super) authorised_signatures: u64,
+    started: Instant,
+    /// Set where no resource manager keeps processes apart. Dropped last: the TPM is clean by then.
+    turn: Option<Turn>,
+    descriptors: [RawFd; 3],
+}
+
+struct HeldSession {
+    session: Session,
+    salted: bool,
+    uses: u32,
+    started: Instant,
+}
+
+impl Connection {
+    /// Connects, after waiting for our turn where the TPM has no resource manager.
+    pub(super) fn open(config: &Config) -> Result<Self> {
+        let turn = match is_managed(&config.tcti) {
+            true => None,
+            false => Some(Turn::wait(config.lock_dir.as_deref(), &config.tcti)?),
+        };
+        let sapi = Sapi::open(&config.tcti).map_err(|code| response::unavailable(config, code))?;
+        let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
+        let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
+        descriptors.iter().for_each(|&descriptor| register(descriptor));
+        Ok(Self {
+            sapi,
+            key: None,
+            session: None,
+            authorised_signatures: 0,
+            started: Instant::now(),
+            turn,
+            descriptors,
+        })
+    }
+
+    /// Goes on with the burst, unless it is old and another process waits for its turn.
+    pub(super) fn continue_burst(mut self, config: &Config) -> Option<Self> {
+        if let Some(turn) = &self.turn {
+            if self.started.elapsed() >= config.hold_at_most {
+                if turn.is_wanted() {
+                    return None;
+                }
+                self.started = Instant::now();
+            }
+        }
+        Some(self)
+    }
+
+    /// Runs an operation; where nobody else cleans up after killed processes, we do, and run it once more.
+    pub(super) fn run<T>(&mut self, operation: &mut impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        let result = operation(self);
+        match result {
+            Err(error) if self.turn.is_some() && response::is_out_of_memory(&error) => {
+                self.flush_everything()?;
+                operation(self)
+            }
+            other => other,
+        }
+    }
+
+    /// Gives up without another word to the TPM.
+    pub(super) fn abandon(mut self) {
+        self.key = None;
+        self.session = None;
+    }
+
+    /// Flushes all transient objects and sessions of the TPM. It is our turn, so they are ours or nobody's.
+    fn flush_everything(&mut self) -> Result<()> {
+        (self.key, self.session) = (None, None);
+        for range in [LOADED_SESSIONS, TRANSIENT_OBJECTS] {
+            for (handle, _) in self.sapi.get_capability(CAP_HANDLES, range, 254)? {
+                self.sapi.flush_context(handle)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a session unless a fitting one is held. `salt` is the key to salt it to, with its handle.
+    pub(super) fn start_session(&mut self, salt: Option<(u32, &PublicArea)>) -> Result<()> {
+        if let Some(held) = self.session.take() {
+            let fits = held.salted || salt.is_none();
+            if fits && held.uses < SESSION_USES && held.started.elapsed() < SESSION_AGE {
+                self.session = Some(held);
+                return Ok(());
+            }
+            self.sapi.flush_context(held.session.handle)?;
+        }
+        let salt = salt.map(|(handle, key)| Ok::<_, Error>((handle, Salt::new(key)?))).transpose()?;
+        let session = self.sapi.start_auth_session(salt.as_ref().map(|(handle, salt)| (*handle, salt)))?;
+        self.session = Some(HeldSession { session, salted: salt.is_some(), uses: 0, started: Instant::now() });
+        Ok(())
+    }
+
+    /// Runs one command authorised by `value` in the held session, which [`Self::start_session`] started.
+    ///
+    /// Without [`session_attribute::CONTINUE`] the session ends with the command; after a failure it is thrown away.
+    pub(super) fn authorised<T>(
+        &mut self,
+        value: &[u8],
+        attributes: u8,
+        command: impl FnOnce(&mut Sapi, &mut Auth<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Some(mut held) = self.session.take() else {
+            return Err(Error::NotLoggedIn);
+        };
+        held.uses += 1;
+        let result = command(&mut self.sapi, &mut Auth::Hmac { session: &mut held.session, value, attributes });
+        match &result {
+            Ok(_) if attributes & session_attribute::CONTINUE != 0 => self.session = Some(held),
+            Ok(_) => {}
+            Err(error) if response::is_transport_failure(error) => {}
+            // The session may be gone already: that is as good.
+            Err(_) => drop(self.sapi.flush_context(held.session.handle)),
+        }
+        result
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let key = self.key.take().map(|key| key.handle);
+        let session = self.session.take().map(|held| held.session.handle);
+        for handle in key.into_iter().chain(session) {
+            // Nobody is left to tell; a resource manager flushes what we cannot.
+            let _ = self.sapi.flush_context(handle);
+        }
+        self.descriptors.iter().for_each(|&descriptor| unregister(descriptor));
+    }
+}
+
+/// Whether a resource manager stands between us and the TPM.
+fn is_managed(tcti: &str) -> bool {
+    tcti.starts_with("device:/dev/tpmrm") || tcti == "tabrmd" || tcti.starts_with("tabrmd:")
+}
+
+/// Descriptors that a forked child closes: what it inherits of our connections would hold our lock and our objects.
+static INHERITABLE: [AtomicI32; 24] = [const { AtomicI32::new(-1) }; 24];
+
+fn register(descriptor: RawFd) {
+    if descriptor >= 0 {
+        let place =
+            |slot: &&AtomicI32| slot.compare_exchange(-1, descriptor, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        // With no place left the child keeps the descriptor, which costs patience, not correctness.
+        let _ = INHERITABLE.iter().find(place);
+    }
+}
+
+fn unregister(descriptor: RawFd) {
+    if descriptor >= 0 {
+        let place =
+            |slot: &&AtomicI32| slot.compare_exchange(descriptor, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let _ = INHERITABLE.iter().find(place);
+    }
+}
+
+extern "C" fn close_in_child() {
+    for slot in &INHERITABLE {
+        let descriptor = slot.swap(-1, Ordering::Relaxed);
+        if descriptor >= 0 {
+            crate::ffi::close_inherited(descriptor);
+        }
+    }
+}
+
+/// Registers what must happen at exit and after fork, once per process image.
+pub(super) fn register_process_hooks(at_exit: extern "C" fn()) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        crate::ffi::at_exit(at_exit);
+        crate::ffi::at_fork_in_child(close_in_child);
+    });
+}
+
+/// A thread that takes none of the host's signals; `None` if the system gives no thread.
+pub(super) fn spawn_quietly(work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    crate::ffi::with_signals_blocked(|| {
+        std::thread::Builder::new().name("keyrivet".into()).stack_size(128 * 1024).spawn(work).ok()
+    })
+}
