@@ -30,6 +30,12 @@ pub(crate) fn close_inherited(descriptor: i32) {
     unsafe { libc::close(descriptor) };
 }
 
+/// Keeps a descriptor of libtss2 from programs that the host starts.
+pub(crate) fn close_on_exec(descriptor: i32) {
+    // SAFETY: sets a flag; a descriptor that is not open is an error without effect.
+    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
 /// Keeps libtss2 from writing to the host's standard error, unless its user has set `TSS2_LOG`.
 ///
 /// libtss2 takes its log level from the environment and from nowhere else. `setenv` may free the array that another

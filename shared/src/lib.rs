@@ -1,6 +1,8 @@
 //! TPM 2.0 keys, their store and their PINs: the safe core under the PKCS#11 module and the OpenSSL provider.
 //!
-//! Start at [`token::Keyrivet`]. Without the default feature `device` only what needs no TPM is here.
+//! Start at [`keyrivet::Keyrivet`]. Without the default feature `device` only what needs no TPM is here.
+
+#![deny(unsafe_code)]
 
 pub mod algorithm;
 pub mod error;
@@ -9,6 +11,7 @@ pub mod public_area;
 pub mod public_key;
 pub mod sign;
 pub mod tss2_pem;
+pub mod uri;
 
 #[cfg(feature = "device")]
 mod auth;
@@ -18,6 +21,8 @@ pub mod config;
 mod ffi;
 #[cfg(feature = "device")]
 pub mod key;
+#[cfg(feature = "device")]
+pub mod keyrivet;
 #[cfg(feature = "device")]
 pub mod log;
 #[cfg(feature = "device")]

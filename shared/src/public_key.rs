@@ -257,3 +257,76 @@ fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
     &bytes[zeros..]
 }
+
+/// The signatures under `tests/data` were made by `openssl dgst` over `abc`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RSA: &[u8] = include_bytes!("../tests/data/rsa2048.spki");
+    const P256: &[u8] = include_bytes!("../tests/data/p256.spki");
+    const P384: &[u8] = include_bytes!("../tests/data/p384.spki");
+    const P521: &[u8] = include_bytes!("../tests/data/p521.spki");
+
+    #[test]
+    fn public_keys_survive_their_der() {
+        for (der, bits) in [(RSA, 2048), (P256, 256), (P384, 384), (P521, 521)] {
+            let key = PublicKey::from_spki_der(der).unwrap();
+            assert_eq!((key.bits(), key.to_spki_der().unwrap().as_slice()), (bits, der));
+            for length in 0..der.len() {
+                assert!(PublicKey::from_spki_der(&der[..length]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn rsa_signatures_verify_and_changed_ones_do_not() {
+        let key = PublicKey::from_spki_der(RSA).unwrap();
+        let cases: [(SignatureScheme, HashAlgorithm, &[u8]); 2] = [
+            (
+                SignatureScheme::RsaPkcs1(HashAlgorithm::Sha256),
+                HashAlgorithm::Sha256,
+                include_bytes!("../tests/data/rsa2048.sha256"),
+            ),
+            (
+                SignatureScheme::RsaPss { hash: HashAlgorithm::Sha384, salt_length: 20 },
+                HashAlgorithm::Sha384,
+                include_bytes!("../tests/data/rsa2048.pss-sha384-20"),
+            ),
+        ];
+        for (scheme, hash, signature) in cases {
+            let digest = hash.digest(b"abc");
+            key.verify(scheme, &digest, signature).unwrap();
+            assert!(matches!(key.verify(scheme, &hash.digest(b"abd"), signature), Err(Error::SignatureInvalid)));
+            assert!(matches!(key.verify(scheme, &digest, &signature[1..]), Err(Error::SignatureInvalid)));
+            assert!(matches!(key.verify(scheme, &digest[1..], signature), Err(Error::DataInvalid(_))));
+        }
+    }
+
+    #[test]
+    fn ecdsa_signatures_verify_with_digests_shorter_and_longer_than_the_curve() {
+        let cases: [(&[u8], HashAlgorithm, &[u8]); 5] = [
+            (P256, HashAlgorithm::Sha256, include_bytes!("../tests/data/p256.sha256")),
+            (P256, HashAlgorithm::Sha512, include_bytes!("../tests/data/p256.sha512")),
+            (P384, HashAlgorithm::Sha1, include_bytes!("../tests/data/p384.sha1")),
+            (P384, HashAlgorithm::Sha256, include_bytes!("../tests/data/p384.sha256")),
+            (P521, HashAlgorithm::Sha256, include_bytes!("../tests/data/p521.sha256")),
+        ];
+        for (spki, hash, der) in cases {
+            let key = PublicKey::from_spki_der(spki).unwrap();
+            let PublicKey::Ec { curve, .. } = key else { panic!("not EC") };
+            let signature = ecdsa_signature_from_der(curve, der).unwrap();
+            key.verify(SignatureScheme::Ecdsa, &hash.digest(b"abc"), &signature).unwrap();
+            assert!(key.verify(SignatureScheme::Ecdsa, &hash.digest(b"abd"), &signature).is_err());
+            assert_eq!(ecdsa_signature_to_der(&signature).unwrap(), der);
+            assert!(der.len() <= ecdsa_signature_der_max_length(curve));
+        }
+    }
+
+    #[test]
+    fn a_point_off_its_curve_is_refused() {
+        let mut der = P256.to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        assert!(PublicKey::from_spki_der(&der).is_err());
+    }
+}

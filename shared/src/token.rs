@@ -1,4 +1,4 @@
-//! The facade: open, log in, find, generate, destroy, sign.
+//! One token: its PINs, its objects, its keys.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,178 +9,21 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::{Curve, HashAlgorithm};
 use crate::auth::{self, TokenSecret};
-use crate::config::Config;
 use crate::error::{Error, Result};
 pub use crate::key::Key;
+pub use crate::keyrivet::Keyrivet;
 use crate::log::{self, Topic};
 use crate::object::{Attributes, Body, Object, ObjectId, Part};
 use crate::process::PerProcess;
-use crate::store::{Stamp, Store, TokenDirectory, TokenFile, UserSecret};
-use crate::tpm::{self, Connection, Sealed, Srk, Tpm};
+use crate::store::{Stamp, TokenDirectory, TokenFile, UserSecret};
+use crate::tpm::{self, Connection, Sealed, Srk};
 use crate::tss2_pem::Tss2Key;
 
 /// Longest label of a token, in bytes (PKCS#11 3.1, 3.2 `CK_TOKEN_INFO`).
 pub const LABEL_LENGTH: usize = 32;
 
-/// A process's way to its tokens and its TPM. Cheap to clone; opening it touches neither.
-#[derive(Clone)]
-pub struct Keyrivet {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    config: Arc<Config>,
-    store: Store,
-    tpm: Tpm,
-    /// The tokens seen so far, so that each has one login state.
-    tokens: PerProcess<Mutex<HashMap<String, Arc<Token>>>>,
-}
-
-impl Keyrivet {
-    /// Opens the store and the TPM that `config` names, without touching either.
-    pub fn open(config: Config) -> Self {
-        let config = Arc::new(config);
-        let (store, tpm) = (Store::new(config.store.clone()), Tpm::new(config.clone()));
-        Self { shared: Arc::new(Shared { config, store, tpm, tokens: PerProcess::new() }) }
-    }
-
-    /// The configuration in force.
-    pub fn config(&self) -> &Config {
-        &self.shared.config
-    }
-
-    pub(crate) fn tpm(&self) -> &Tpm {
-        &self.shared.tpm
-    }
-
-    /// Every token of the store, in the order of their slots. Costs no TPM command.
-    ///
-    /// A token is the same `Arc` each time, with its one login state. Damaged tokens are left out, and logged.
-    pub fn tokens(&self) -> Result<Vec<Arc<Token>>> {
-        let mut tokens: Vec<_> =
-            self.shared.store.serials()?.iter().filter_map(|serial| self.readable(serial)).collect();
-        tokens.sort_by_key(|token| (token.info().slot, token.info().serial.clone()));
-        Ok(tokens)
-    }
-
-    fn readable(&self, serial: &str) -> Option<Arc<Token>> {
-        self.token(serial).map_err(|error| log::write(Topic::Error, format_args!("{error}"))).ok()
-    }
-
-    /// The token with this serial number, as it is in the store now.
-    pub fn token(&self, serial: &str) -> Result<Arc<Token>> {
-        let serial = serial.to_ascii_lowercase();
-        if serial.len() != 16 || crate::hex::decode(&serial).is_none() {
-            return Err(Error::NotFound(format!("token {serial}")));
-        }
-        let directory = self.shared.store.token(&serial);
-        let file = directory.read_token()?;
-        let mut tokens = self.shared.tokens.get().lock();
-        if let Some(token) = tokens.get(&serial) {
-            token.file.store(Arc::new(file));
-            return Ok(token.clone());
-        }
-        let token = Arc::new(Token {
-            keyrivet: self.clone(),
-            directory,
-            file: ArcSwap::from_pointee(file),
-            login: ArcSwapOption::empty(),
-            tries: ArcSwap::from_pointee(PinTries::default()),
-            cache: PerProcess::new(),
-        });
-        tokens.insert(serial, token.clone());
-        Ok(token)
-    }
-
-    /// The slot that the next new token takes: one more than the last.
-    pub fn free_slot(&self) -> Result<u32> {
-        Ok(self.tokens()?.last().map_or(0, |token| token.info().slot + 1))
-    }
-
-    /// Makes a token; its user PIN is to be set by [`Token::init_pin`]. `label` has at most [`LABEL_LENGTH`] bytes.
-    ///
-    /// Provides the storage root key where the TPM has none yet.
-    pub fn create_token(&self, label: &str, so_pin: &[u8]) -> Result<Arc<Token>> {
-        check_label(label)?;
-        auth::check_new_pin(so_pin)?;
-        let (mut serial, mut salt) = ([0; 8], vec![0; 16]);
-        tpm::random(&mut serial)?;
-        tpm::random(&mut salt)?;
-        let secret = TokenSecret::random()?;
-        let pin = auth::pin_auth(so_pin, &salt);
-        let (srk, capabilities, sealed) = self.tpm().with(|connection| {
-            let srk = connection.provide_srk()?;
-            let capabilities = tpm::read_capabilities(connection)?;
-            let sealed = connection.seal(&srk, &pin, secret.as_bytes())?;
-            Ok((srk, capabilities, sealed))
-        })?;
-        let _lock = self.shared.store.lock()?;
-        let file = TokenFile {
-            serial: crate::hex::encode(&serial),
-            label: label.into(),
-            slot: self.free_slot()?,
-            manufacturer: capabilities.manufacturer,
-            model: capabilities.model,
-            hardware_version: capabilities.hardware_version,
-            firmware_version: capabilities.firmware_version,
-            rsa_bits: capabilities.rsa_bits,
-            curves: capabilities.curves,
-            hashes: capabilities.hashes,
-            srk: srk.public,
-            salt,
-            security_officer: sealed.into(),
-            user: UserSecret::NotInitialized,
-        };
-        self.shared.store.add_token(&file)?;
-        self.token(&file.serial)
-    }
-
-    /// A key from a key file. Costs no TPM command: it is loaded at its first use.
-    ///
-    /// The file of a token with a PIN names its token: the key then needs that token's login ([`Key::token`]).
-    pub fn key_from_tss2(&self, key: &Tss2Key) -> Result<Key> {
-        match key.description.as_deref().and_then(|text| text.strip_prefix(DESCRIPTION)) {
-            Some(owner) if !key.empty_auth => {
-                let (serial, object) = owner.split_once('/').unwrap_or((owner, ""));
-                let token = self.token(serial).map_err(|error| match error {
-                    Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
-                    other => other,
-                })?;
-                Key::of_token(self.clone(), key.clone(), token, object.parse()?)
-            }
-            _ => Key::standalone(self.clone(), key.clone()),
-        }
-    }
-
-    /// Makes a key for a key file, with this authorisation value (empty for none): under the storage root key where
-    /// there is one, else under the standard primary key of the owner hierarchy.
-    pub fn generate_tss2(&self, spec: KeySpec, authorisation: &[u8]) -> Result<Tss2Key> {
-        let (parent, created) = self.tpm().with(|connection| match connection.find_srk()? {
-            Some(srk) => Ok((tpm::SRK_HANDLE, connection.create_key(&srk, spec, authorisation)?)),
-            None => Ok((tpm::OWNER, connection.create_key_under_primary(spec, authorisation)?)),
-        })?;
-        Ok(Tss2Key {
-            empty_auth: authorisation.is_empty(),
-            parent,
-            public: created.public,
-            private: created.private,
-            description: None,
-        })
-    }
-
-    /// Fills `buffer` with random bytes of the system's generator, which the kernel seeds from the TPM too.
-    pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
-        tpm::random(buffer)
-    }
-
-    /// Ends the burst: flushes and closes what is held at the TPM now, rather than some milliseconds later.
-    pub fn release(&self) {
-        self.tpm().release();
-    }
-}
-
 /// What the description of a token's key begins with; serial and object follow, with a slash between.
-const DESCRIPTION: &str = "keyrivet:";
+pub(crate) const DESCRIPTION: &str = "keyrivet:";
 
 /// Who logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +135,24 @@ struct Login {
     user: User,
     /// `None` where the user PIN is empty.
     secret: Option<TokenSecret>,
+}
+
+impl Token {
+    pub(crate) fn new(keyrivet: Keyrivet, directory: TokenDirectory, file: TokenFile) -> Self {
+        Self {
+            keyrivet,
+            directory,
+            file: ArcSwap::from_pointee(file),
+            login: ArcSwapOption::empty(),
+            tries: ArcSwap::from_pointee(PinTries::default()),
+            cache: PerProcess::new(),
+        }
+    }
+
+    /// Takes what the store says now.
+    pub(crate) fn renew(&self, file: TokenFile) {
+        self.file.store(Arc::new(file));
+    }
 }
 
 /// PINs and login.
@@ -623,7 +484,8 @@ impl TokenFile {
     }
 }
 
-fn check_label(label: &str) -> Result<()> {
+/// Checks the length of a label that is to be set.
+pub(crate) fn check_label(label: &str) -> Result<()> {
     if label.len() <= LABEL_LENGTH {
         Ok(())
     } else {

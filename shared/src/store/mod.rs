@@ -56,7 +56,7 @@ impl Store {
     pub(crate) fn serials(&self) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(failed(&self.root))?,
+            other => other.map_err(unreadable(&self.root))?,
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         Ok(names.filter(|name| name.len() == 16 && crate::hex::decode(name).is_some()).collect())
@@ -100,7 +100,7 @@ impl TokenDirectory {
         let path = self.path.join(TOKEN_FILE);
         let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::NotFound(format!("token {}", self.path.display())),
-            _ => failed(&path)(error),
+            _ => unreadable(&path)(error),
         })?;
         TokenFile::parse(&text).map_err(|reason| Error::ObjectCorrupt { path, reason })
     }
@@ -121,7 +121,7 @@ impl TokenDirectory {
         match fs::metadata(&path) {
             Ok(data) => Ok(Stamp(data.ino(), data.mtime(), data.mtime_nsec(), data.size())),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::NotFound(format!("object {id}"))),
-            Err(error) => Err(failed(&path)(error)),
+            Err(error) => Err(unreadable(&path)(error)),
         }
     }
 
@@ -130,7 +130,7 @@ impl TokenDirectory {
         let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::NotFound(format!("object {id}")),
             ErrorKind::InvalidData => Error::ObjectCorrupt { path: path.clone(), reason: "not text".into() },
-            _ => failed(&path)(error),
+            _ => unreadable(&path)(error),
         })?;
         file::parse(id, &text).map_err(|error| Error::ObjectCorrupt { path, reason: error.to_string() })
     }
@@ -144,7 +144,7 @@ impl TokenDirectory {
     }
 
     fn ids(&self) -> Result<Vec<ObjectId>> {
-        let entries = fs::read_dir(&self.path).map_err(failed(&self.path))?;
+        let entries = fs::read_dir(&self.path).map_err(unreadable(&self.path))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let mut ids: Vec<ObjectId> = names.filter_map(|name| name.strip_suffix(OBJECT_SUFFIX)?.parse().ok()).collect();
         ids.sort();
@@ -231,7 +231,13 @@ impl TokenDirectory {
     }
 }
 
-/// Turns an I/O error at `path` into ours.
+/// Turns an error of reading `path` into ours.
+fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Store { path: path.clone(), source }
+}
+
+/// Turns an error of writing `path` into ours.
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
     let path = path.to_owned();
     move |source| match source.kind() {
@@ -261,5 +267,95 @@ fn lock(directory: &Path) -> Result<WriteLock> {
             }
             Err(error) => return Err(Error::Store { path, source: error.into() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Attributes, Body, Part};
+
+    fn directory() -> (tempfile::TempDir, TokenDirectory) {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = TokenDirectory { path: folder.path().to_owned() };
+        (folder, directory)
+    }
+
+    fn object(label: &str, id: u8) -> Object {
+        let attributes = Attributes { label: label.into(), id: vec![id], ..Attributes::default() };
+        Object { id: ObjectId::random().unwrap(), body: Body::Data { value: vec![1], attributes } }
+    }
+
+    fn labelled(label: &str) -> Query {
+        Query { label: Some(label.into()), ..Query::default() }
+    }
+
+    #[test]
+    fn look_ups_are_the_same_with_and_without_the_index() {
+        let (_folder, directory) = directory();
+        let (one, two) = (object("one", 1), object("two", 2));
+        directory.write(&one).unwrap();
+        directory.write(&two).unwrap();
+        assert_eq!(directory.candidates(&labelled("two")).unwrap(), [two.id]);
+        let by_id = Query { id: Some(vec![1]), part: Some(Part::Data), ..Query::default() };
+        assert_eq!(directory.candidates(&by_id).unwrap(), [one.id]);
+        assert!(directory.candidates(&Query { part: Some(Part::PrivateKey), ..by_id }).unwrap().is_empty());
+        index::unlink(&directory.path).unwrap();
+        // Without the index all are candidates; the caller compares.
+        assert_eq!(directory.candidates(&labelled("two")).unwrap().len(), 2);
+        directory.remove(one.id).unwrap();
+        assert_eq!(directory.candidates(&labelled("two")).unwrap(), [two.id]);
+        assert!(directory.candidates(&labelled("one")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_changed_label_is_found_and_the_old_one_is_not() {
+        let (_folder, directory) = directory();
+        let mut object = object("old", 1);
+        directory.write(&object).unwrap();
+        object.attributes_mut(Part::Data).unwrap().label = "new".into();
+        directory.write(&object).unwrap();
+        assert!(directory.candidates(&labelled("old")).unwrap().is_empty());
+        assert_eq!(directory.candidates(&labelled("new")).unwrap(), [object.id]);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_and_never_seen() {
+        let (folder, directory) = directory();
+        let object = object("x", 1);
+        directory.write(&object).unwrap();
+        // Killed between unlinking the index and renaming its file.
+        index::unlink(&directory.path).unwrap();
+        let leftover = folder.path().join(".new-half");
+        fs::write(&leftover, "half a fi").unwrap();
+        assert_eq!(directory.candidates(&Query::default()).unwrap(), [object.id]);
+        directory.write(&object).unwrap();
+        assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn a_damaged_object_is_an_error_of_its_own() {
+        let (_folder, directory) = directory();
+        let (good, bad) = (object("good", 1), object("bad", 2));
+        directory.write(&good).unwrap();
+        directory.write(&bad).unwrap();
+        fs::write(directory.object_path(bad.id), b"\xff\xfe").unwrap();
+        assert!(matches!(directory.read(bad.id), Err(Error::ObjectCorrupt { .. })));
+        fs::write(directory.object_path(bad.id), "label = 1").unwrap();
+        assert!(matches!(directory.read(bad.id), Err(Error::ObjectCorrupt { .. })));
+        assert!(directory.read(good.id).is_ok());
+    }
+
+    #[test]
+    fn files_are_for_their_owner_alone_or_readable_by_the_directorys_group() {
+        let (folder, directory) = directory();
+        let mode = |object: &Object| fs::metadata(directory.object_path(object.id)).unwrap().mode() & 0o777;
+        let object = object("x", 1);
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        directory.write(&object).unwrap();
+        assert_eq!(mode(&object), 0o600);
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
+        directory.write(&object).unwrap();
+        assert_eq!(mode(&object), 0o640);
     }
 }

@@ -54,6 +54,7 @@ impl Connection {
         let sapi = Sapi::open(&config.tcti).map_err(|code| response::unavailable(config, code))?;
         let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
         let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
+        sapi.descriptor().inspect(|&descriptor| crate::ffi::close_on_exec(descriptor));
         descriptors.iter().for_each(|&descriptor| register(descriptor));
         Ok(Self {
             sapi,

@@ -1,0 +1,167 @@
+//! The facade: open, find tokens, make them, take and make key files.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::auth::{self, TokenSecret};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::log::{self, Topic};
+use crate::process::PerProcess;
+use crate::store::{Store, TokenFile, UserSecret};
+use crate::token::{DESCRIPTION, KeySpec, Token, check_label};
+use crate::tpm::{self, Tpm};
+use crate::tss2_pem::Tss2Key;
+
+/// A process's way to its tokens and its TPM. Cheap to clone; opening it touches neither.
+#[derive(Clone)]
+pub struct Keyrivet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Arc<Config>,
+    store: Store,
+    tpm: Tpm,
+    /// The tokens seen so far, so that each has one login state.
+    tokens: PerProcess<Mutex<HashMap<String, Arc<Token>>>>,
+}
+
+impl Keyrivet {
+    /// Opens the store and the TPM that `config` names, without touching either.
+    pub fn open(config: Config) -> Self {
+        let config = Arc::new(config);
+        let (store, tpm) = (Store::new(config.store.clone()), Tpm::new(config.clone()));
+        Self { shared: Arc::new(Shared { config, store, tpm, tokens: PerProcess::new() }) }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn tpm(&self) -> &Tpm {
+        &self.shared.tpm
+    }
+
+    /// Every token of the store, in the order of their slots. Costs no TPM command.
+    ///
+    /// A token is the same `Arc` each time, with its one login state. Damaged tokens are left out, and logged.
+    pub fn tokens(&self) -> Result<Vec<Arc<Token>>> {
+        let mut tokens: Vec<_> =
+            self.shared.store.serials()?.iter().filter_map(|serial| self.readable(serial)).collect();
+        tokens.sort_by_key(|token| (token.info().slot, token.info().serial.clone()));
+        Ok(tokens)
+    }
+
+    fn readable(&self, serial: &str) -> Option<Arc<Token>> {
+        self.token(serial).map_err(|error| log::write(Topic::Error, format_args!("{error}"))).ok()
+    }
+
+    /// The token with this serial number, as it is in the store now.
+    pub fn token(&self, serial: &str) -> Result<Arc<Token>> {
+        let serial = serial.to_ascii_lowercase();
+        if serial.len() != 16 || crate::hex::decode(&serial).is_none() {
+            return Err(Error::NotFound(format!("token {serial}")));
+        }
+        let directory = self.shared.store.token(&serial);
+        let file = directory.read_token()?;
+        let mut tokens = self.shared.tokens.get().lock();
+        if let Some(token) = tokens.get(&serial) {
+            token.renew(file);
+            return Ok(token.clone());
+        }
+        let token = Arc::new(Token::new(self.clone(), directory, file));
+        tokens.insert(serial, token.clone());
+        Ok(token)
+    }
+
+    /// The slot that the next new token takes: one more than the last.
+    pub fn free_slot(&self) -> Result<u32> {
+        Ok(self.tokens()?.last().map_or(0, |token| token.info().slot + 1))
+    }
+
+    /// Makes a token; its user PIN is to be set by [`Token::init_pin`]. `label` has at most [`LABEL_LENGTH`] bytes.
+    ///
+    /// Provides the storage root key where the TPM has none yet.
+    pub fn create_token(&self, label: &str, so_pin: &[u8]) -> Result<Arc<Token>> {
+        check_label(label)?;
+        auth::check_new_pin(so_pin)?;
+        let (mut serial, mut salt) = ([0; 8], vec![0; 16]);
+        tpm::random(&mut serial)?;
+        tpm::random(&mut salt)?;
+        let secret = TokenSecret::random()?;
+        let pin = auth::pin_auth(so_pin, &salt);
+        let (srk, capabilities, sealed) = self.tpm().with(|connection| {
+            let srk = connection.provide_srk()?;
+            let capabilities = tpm::read_capabilities(connection)?;
+            let sealed = connection.seal(&srk, &pin, secret.as_bytes())?;
+            Ok((srk, capabilities, sealed))
+        })?;
+        let _lock = self.shared.store.lock()?;
+        let file = TokenFile {
+            serial: crate::hex::encode(&serial),
+            label: label.into(),
+            slot: self.free_slot()?,
+            manufacturer: capabilities.manufacturer,
+            model: capabilities.model,
+            hardware_version: capabilities.hardware_version,
+            firmware_version: capabilities.firmware_version,
+            rsa_bits: capabilities.rsa_bits,
+            curves: capabilities.curves,
+            hashes: capabilities.hashes,
+            srk: srk.public,
+            salt,
+            security_officer: sealed.into(),
+            user: UserSecret::NotInitialized,
+        };
+        self.shared.store.add_token(&file)?;
+        self.token(&file.serial)
+    }
+
+    /// A key from a key file. Costs no TPM command: it is loaded at its first use.
+    ///
+    /// The file of a token with a PIN names its token: the key then needs that token's login ([`Key::token`]).
+    pub fn key_from_tss2(&self, key: &Tss2Key) -> Result<Key> {
+        match key.description.as_deref().and_then(|text| text.strip_prefix(DESCRIPTION)) {
+            Some(owner) if !key.empty_auth => {
+                let (serial, object) = owner.split_once('/').unwrap_or((owner, ""));
+                let token = self.token(serial).map_err(|error| match error {
+                    Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
+                    other => other,
+                })?;
+                Key::of_token(self.clone(), key.clone(), token, object.parse()?)
+            }
+            _ => Key::standalone(self.clone(), key.clone()),
+        }
+    }
+
+    /// Makes a key for a key file, with this authorisation value (empty for none): under the storage root key where
+    /// there is one, else under the standard primary key of the owner hierarchy.
+    pub fn generate_tss2(&self, spec: KeySpec, authorisation: &[u8]) -> Result<Tss2Key> {
+        let (parent, created) = self.tpm().with(|connection| match connection.find_srk()? {
+            Some(srk) => Ok((tpm::SRK_HANDLE, connection.create_key(&srk, spec, authorisation)?)),
+            None => Ok((tpm::OWNER, connection.create_key_under_primary(spec, authorisation)?)),
+        })?;
+        Ok(Tss2Key {
+            empty_auth: authorisation.is_empty(),
+            parent,
+            public: created.public,
+            private: created.private,
+            description: None,
+        })
+    }
+
+    /// Fills `buffer` with random bytes of the system's generator, which the kernel seeds from the TPM too.
+    pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
+        tpm::random(buffer)
+    }
+
+    /// Ends the burst: flushes and closes what is held at the TPM now, rather than some milliseconds later.
+    pub fn release(&self) {
+        self.tpm().release();
+    }
+}
