@@ -1,4 +1,4 @@
-//! The one table of hashes, curves and signature schemes.
+//! The one table of hashes, curves and signature schemes, and what a key to be made is described by.
 
 use der::asn1::ObjectIdentifier;
 use sha1::Sha1;
@@ -321,6 +321,29 @@ pub enum SignatureScheme {
     },
     /// ECDSA (FIPS 186-5) over a digest of any hash; signatures are `r || s`.
     Ecdsa,
+}
+
+/// A key to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// Its type and size.
+    pub kind: KeyKind,
+    /// May sign.
+    pub sign: bool,
+    /// May decrypt (RSA) or derive (EC).
+    pub decrypt: bool,
+}
+
+/// A key's type and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// RSA with exponent 65537.
+    Rsa {
+        /// Size of the modulus, in bits.
+        bits: u16,
+    },
+    /// EC.
+    Ec(Curve),
 }
 
 #[cfg(test)]

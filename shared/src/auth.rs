@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::object::ObjectId;
 
 /// Shortest and longest PIN, in bytes; a user PIN may also be empty.
-pub(crate) const PIN_LENGTH: std::ops::RangeInclusive<usize> = 4..=64;
+pub const PIN_LENGTH: std::ops::RangeInclusive<usize> = 4..=64;
 
 /// The random value that a token's keys are authorised with; the TPM releases it for a PIN.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -18,7 +18,7 @@ impl TokenSecret {
     /// A new one.
     pub(crate) fn random() -> Result<Self> {
         let mut secret = Self([0; 32]);
-        crate::tpm::random(&mut secret.0)?;
+        crate::random::fill(&mut secret.0)?;
         Ok(secret)
     }
 
@@ -64,4 +64,9 @@ fn expand(hkdf: &Hkdf<Sha256>, info: &[&[u8]]) -> Zeroizing<Vec<u8>> {
 /// Checks the length of a PIN that is to be set.
 pub(crate) fn check_new_pin(pin: &[u8]) -> Result<()> {
     if PIN_LENGTH.contains(&pin.len()) { Ok(()) } else { Err(Error::PinLength) }
+}
+
+/// Refuses a PIN that cannot be right by its length alone, before the TPM would count it.
+pub(crate) fn check_given_pin(pin: &[u8]) -> Result<()> {
+    if PIN_LENGTH.contains(&pin.len()) { Ok(()) } else { Err(Error::PinIncorrect) }
 }

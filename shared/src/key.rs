@@ -9,14 +9,14 @@ use crate::error::{Error, Result};
 use crate::object::ObjectId;
 use crate::public_area::{PublicArea, object_attribute};
 use crate::public_key::{PublicKey, check_digest};
-use crate::token::{Keyrivet, Token};
-use crate::tpm::{self, Authority, Parent, WrappedKey};
+use crate::token::Token;
+use crate::tpm::{self, Authority, Parent, Tpm, WrappedKey};
 use crate::tss2_pem::Tss2Key;
 
 /// A private key in the TPM. Cheap to clone; it is loaded at its first use.
 #[derive(Clone)]
 pub struct Key {
-    keyrivet: Keyrivet,
+    tpm: Tpm,
     wrapped: Arc<Wrapped>,
     owner: Owner,
 }
@@ -39,13 +39,13 @@ enum Owner {
 }
 
 impl Key {
-    pub(crate) fn of_token(keyrivet: Keyrivet, key: Tss2Key, token: Arc<Token>, id: ObjectId) -> Result<Self> {
-        Ok(Self { keyrivet, wrapped: Wrapped::new(key)?, owner: Owner::Token(token, id) })
+    pub(crate) fn of_token(tpm: Tpm, key: Tss2Key, token: Arc<Token>, id: ObjectId) -> Result<Self> {
+        Ok(Self { tpm, wrapped: Wrapped::new(key)?, owner: Owner::Token(token, id) })
     }
 
-    pub(crate) fn standalone(keyrivet: Keyrivet, key: Tss2Key) -> Result<Self> {
+    pub(crate) fn standalone(tpm: Tpm, key: Tss2Key) -> Result<Self> {
         let owner = if key.empty_auth { Owner::Nobody } else { Owner::Anybody(None) };
-        Ok(Self { keyrivet, wrapped: Wrapped::new(key)?, owner })
+        Ok(Self { tpm, wrapped: Wrapped::new(key)?, owner })
     }
 
     /// Its public part.
@@ -116,7 +116,7 @@ impl Key {
             private: &self.wrapped.key.private,
             area: &self.wrapped.area,
         };
-        self.keyrivet.tpm().with(|connection| {
+        self.tpm.with(|connection| {
             let signed = connection.sign(&key, &authority, scheme, digest);
             signed.map_err(|error| self.diagnose(connection, error))
         })

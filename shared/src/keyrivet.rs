@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::algorithm::KeySpec;
 use crate::auth::{self, TokenSecret};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::log::{self, Topic};
 use crate::process::PerProcess;
+use crate::random;
 use crate::store::{Store, TokenFile, UserSecret};
-use crate::token::{DESCRIPTION, KeySpec, Token, check_label};
+use crate::token::{DESCRIPTION, Token, check_label};
 use crate::tpm::{self, Tpm};
 use crate::tss2_pem::Tss2Key;
 
@@ -74,25 +76,30 @@ impl Keyrivet {
             token.renew(file);
             return Ok(token.clone());
         }
-        let token = Arc::new(Token::new(self.clone(), directory, file));
+        let token = Arc::new(Token::new(self.tpm().clone(), directory, file));
         tokens.insert(serial, token.clone());
         Ok(token)
     }
 
     /// The slot that the next new token takes: one more than the last.
     pub fn free_slot(&self) -> Result<u32> {
-        Ok(self.tokens()?.last().map_or(0, |token| token.info().slot + 1))
+        let after_last = self.tokens()?.last().map_or(0, |token| token.info().slot + 1);
+        // Slots are dense, so counting covers damaged tokens, whose slots cannot be read.
+        let count = u32::try_from(self.shared.store.serials()?.len()).unwrap_or(u32::MAX);
+        Ok(after_last.max(count))
     }
 
-    /// Makes a token; its user PIN is to be set by [`Token::init_pin`]. `label` has at most [`LABEL_LENGTH`] bytes.
+    /// Makes a token in the free slot; its user PIN is to be set by [`Token::init_pin`]. `label` has at most [`LABEL_LENGTH`] bytes.
     ///
     /// Provides the storage root key where the TPM has none yet.
-    pub fn create_token(&self, label: &str, so_pin: &[u8]) -> Result<Arc<Token>> {
+    /// Errors: [`Error::NotFound`] if `slot` is not the free one, or not any more.
+    pub fn create_token(&self, slot: u32, label: &str, so_pin: &[u8]) -> Result<Arc<Token>> {
         check_label(label)?;
         auth::check_new_pin(so_pin)?;
+        self.require_free(slot)?;
         let (mut serial, mut salt) = ([0; 8], vec![0; 16]);
-        tpm::random(&mut serial)?;
-        tpm::random(&mut salt)?;
+        random::fill(&mut serial)?;
+        random::fill(&mut salt)?;
         let secret = TokenSecret::random()?;
         let pin = auth::pin_auth(so_pin, &salt);
         let (srk, capabilities, sealed) = self.tpm().with(|connection| {
@@ -102,10 +109,11 @@ impl Keyrivet {
             Ok((srk, capabilities, sealed))
         })?;
         let _lock = self.shared.store.lock()?;
+        self.require_free(slot)?;
         let file = TokenFile {
             serial: crate::hex::encode(&serial),
             label: label.into(),
-            slot: self.free_slot()?,
+            slot,
             manufacturer: capabilities.manufacturer,
             model: capabilities.model,
             hardware_version: capabilities.hardware_version,
@@ -122,6 +130,13 @@ impl Keyrivet {
         self.token(&file.serial)
     }
 
+    fn require_free(&self, slot: u32) -> Result<()> {
+        match self.free_slot()? {
+            free if free == slot => Ok(()),
+            free => Err(Error::NotFound(format!("a free slot {slot} (it is {free} now)"))),
+        }
+    }
+
     /// A key from a key file. Costs no TPM command: it is loaded at its first use.
     ///
     /// The file of a token with a PIN names its token: the key then needs that token's login ([`Key::token`]).
@@ -133,9 +148,9 @@ impl Keyrivet {
                     Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
                     other => other,
                 })?;
-                Key::of_token(self.clone(), key.clone(), token, object.parse()?)
+                Key::of_token(self.tpm().clone(), key.clone(), token, object.parse()?)
             }
-            _ => Key::standalone(self.clone(), key.clone()),
+            _ => Key::standalone(self.tpm().clone(), key.clone()),
         }
     }
 
@@ -157,7 +172,7 @@ impl Keyrivet {
 
     /// Fills `buffer` with random bytes of the system's generator, which the kernel seeds from the TPM too.
     pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
-        tpm::random(buffer)
+        random::fill(buffer)
     }
 
     /// Ends the burst: flushes and closes what is held at the TPM now, rather than some milliseconds later.

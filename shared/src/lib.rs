@@ -1,6 +1,6 @@
 //! TPM 2.0 keys, their store and their PINs: the safe core under the PKCS#11 module and the OpenSSL provider.
 //!
-//! Start at [`keyrivet::Keyrivet`]. Without the default feature `device` only what needs no TPM is here.
+//! Start at [`Keyrivet`]. Without the default feature `device` only what needs no TPM is here.
 
 #![deny(unsafe_code)]
 
@@ -22,13 +22,15 @@ mod ffi;
 #[cfg(feature = "device")]
 pub mod key;
 #[cfg(feature = "device")]
-pub mod keyrivet;
+mod keyrivet;
 #[cfg(feature = "device")]
 pub mod log;
 #[cfg(feature = "device")]
 pub mod object;
 #[cfg(feature = "device")]
 pub mod process;
+#[cfg(feature = "device")]
+mod random;
 #[cfg(feature = "device")]
 mod sealed_data;
 #[cfg(feature = "device")]
@@ -39,3 +41,5 @@ pub mod token;
 mod tpm;
 
 pub use error::{Error, Result};
+#[cfg(feature = "device")]
+pub use keyrivet::Keyrivet;

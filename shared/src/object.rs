@@ -19,7 +19,7 @@ impl ObjectId {
     /// A new one, from the system's random numbers.
     pub fn random() -> Result<Self> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|error| Error::Unsupported(format!("random numbers: {error}")))?;
+        crate::random::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 
@@ -252,6 +252,17 @@ impl Object {
         };
         Some(Self { id: self.id, body })
     }
+}
+
+/// What to look for; `None` matches all.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Objects with this part.
+    pub part: Option<Part>,
+    /// `CKA_ID`.
+    pub id: Option<Vec<u8>>,
+    /// `CKA_LABEL`.
+    pub label: Option<String>,
 }
 
 /// Text without control characters in serialised files, where a line of its own could pass for a PEM block.

@@ -13,7 +13,7 @@ const NONCE_LENGTH: usize = 12;
 pub(crate) fn seal(key: &[u8], id: ObjectId, clear: &[u8]) -> Result<Vec<u8>> {
     let wrong = || Error::DataInvalid("too much for one object".into());
     let mut sealed = vec![0; NONCE_LENGTH];
-    crate::tpm::random(&mut sealed)?;
+    crate::random::fill(&mut sealed)?;
     let cipher = Aes256Gcm::new_from_slice(key).map_err(|_| wrong())?;
     let payload = Payload { msg: clear, aad: id.as_bytes() };
     let ciphertext = cipher.encrypt(Nonce::from_slice(&sealed), payload).map_err(|_| wrong())?;

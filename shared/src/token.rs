@@ -7,17 +7,20 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use crate::algorithm::{Curve, HashAlgorithm};
+use crate::algorithm::{Curve, HashAlgorithm, KeySpec};
 use crate::auth::{self, TokenSecret};
 use crate::error::{Error, Result};
-pub use crate::key::Key;
-pub use crate::keyrivet::Keyrivet;
+use crate::key::Key;
 use crate::log::{self, Topic};
-use crate::object::{Attributes, Body, Object, ObjectId, Part};
+use crate::object::{Attributes, Body, Object, ObjectId, Part, Query};
 use crate::process::PerProcess;
+use crate::random;
 use crate::store::{Stamp, TokenDirectory, TokenFile, UserSecret};
-use crate::tpm::{self, Connection, Sealed, Srk};
+use crate::tpm::{self, Connection, Sealed, Srk, Tpm};
 use crate::tss2_pem::Tss2Key;
+
+pub use crate::auth::PIN_LENGTH;
+pub use crate::tpm::PinTries;
 
 /// Longest label of a token, in bytes (PKCS#11 3.1, 3.2 `CK_TOKEN_INFO`).
 pub const LABEL_LENGTH: usize = 32;
@@ -72,54 +75,9 @@ pub struct TokenInfo {
     pub hashes: Vec<HashAlgorithm>,
 }
 
-/// What login attempts told this process about the TPM's lockout, last seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PinTries {
-    /// Wrong PINs were counted.
-    pub count_low: bool,
-    /// One more wrong PIN locks.
-    pub final_try: bool,
-    /// The TPM refuses PINs.
-    pub locked: bool,
-}
-
-/// A key to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeySpec {
-    /// Its type and size.
-    pub kind: KeyKind,
-    /// May sign.
-    pub sign: bool,
-    /// May decrypt (RSA) or derive (EC).
-    pub decrypt: bool,
-}
-
-/// A key's type and size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
-    /// RSA with exponent 65537.
-    Rsa {
-        /// Size of the modulus, in bits.
-        bits: u16,
-    },
-    /// EC.
-    Ec(Curve),
-}
-
-/// What to look for; `None` matches all.
-#[derive(Clone, Debug, Default)]
-pub struct Query {
-    /// Objects with this part.
-    pub part: Option<Part>,
-    /// `CKA_ID`.
-    pub id: Option<Vec<u8>>,
-    /// `CKA_LABEL`.
-    pub label: Option<String>,
-}
-
 /// One token: its PINs, its objects, its keys.
 pub struct Token {
-    keyrivet: Keyrivet,
+    tpm: Tpm,
     directory: TokenDirectory,
     file: ArcSwap<TokenFile>,
     /// Read without a lock, so that a forked child can always read it.
@@ -138,9 +96,9 @@ struct Login {
 }
 
 impl Token {
-    pub(crate) fn new(keyrivet: Keyrivet, directory: TokenDirectory, file: TokenFile) -> Self {
+    pub(crate) fn new(tpm: Tpm, directory: TokenDirectory, file: TokenFile) -> Self {
         Self {
-            keyrivet,
+            tpm,
             directory,
             file: ArcSwap::from_pointee(file),
             login: ArcSwapOption::empty(),
@@ -244,7 +202,7 @@ impl Token {
             UserSecret::Empty
         } else {
             let value = auth::pin_auth(pin, &file.salt);
-            UserSecret::Set(self.keyrivet.tpm().with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?.into())
+            UserSecret::Set(self.tpm.with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?.into())
         };
         self.write(file)
     }
@@ -261,6 +219,7 @@ impl Token {
             (User::User, UserSecret::Empty) if new.is_empty() => return Ok(()),
             (User::User, UserSecret::Empty) => return Err(Error::PinKindFixed),
         };
+        auth::check_given_pin(old)?;
         auth::check_new_pin(new)?;
         let srk = Srk::from_public(file.srk.clone())?;
         let (old, new) = (auth::pin_auth(old, &file.salt), auth::pin_auth(new, &file.salt));
@@ -280,9 +239,9 @@ impl Token {
         drop(self.unseal(&file, &(&file.security_officer).into(), so_pin)?);
         let secret = TokenSecret::random()?;
         let srk = Srk::from_public(file.srk.clone())?;
-        tpm::random(&mut file.salt)?;
+        random::fill(&mut file.salt)?;
         let value = auth::pin_auth(so_pin, &file.salt);
-        let sealed = self.keyrivet.tpm().with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?;
+        let sealed = self.tpm.with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?;
         self.directory.clear()?;
         self.logout();
         file.label = label.into();
@@ -292,6 +251,7 @@ impl Token {
     }
 
     fn unseal(&self, file: &TokenFile, sealed: &Sealed, pin: &[u8]) -> Result<TokenSecret> {
+        auth::check_given_pin(pin)?;
         let srk = Srk::from_public(file.srk.clone())?;
         let value = auth::pin_auth(pin, &file.salt);
         let secret = self.with_pin(file, |tpm| {
@@ -305,10 +265,11 @@ impl Token {
 
     /// Runs what takes a PIN, and learns from a failure how the TPM's lockout stands.
     fn with_pin<T>(&self, file: &TokenFile, mut operation: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
-        let tpm = self.keyrivet.tpm();
+        let tpm = &self.tpm;
         let result = tpm.with(&mut operation);
         let tries = match &result {
-            Ok(_) => PinTries::default(),
+            // The TPM counts wrong PINs until its recovery time, whatever right ones come between.
+            Ok(_) => PinTries { locked: false, ..self.pin_tries() },
             Err(Error::PinIncorrect | Error::PinLocked) => tpm.with(tpm::read_lockout)?,
             Err(_) => return result,
         };
@@ -332,10 +293,7 @@ impl Token {
     }
 
     fn damaged(&self, reason: &str) -> Error {
-        Error::ObjectCorrupt {
-            path: self.keyrivet.config().store.join(&self.file.load().serial),
-            reason: reason.into(),
-        }
+        Error::ObjectCorrupt { path: self.directory.path().to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn srk(&self) -> Result<Srk> {
@@ -424,7 +382,7 @@ impl Token {
         let auth = self.key_auth(id)?;
         let srk = self.srk()?;
         let value = auth.as_ref().map_or(&[][..], |value| value.as_slice());
-        let created = self.keyrivet.tpm().with(|tpm| {
+        let created = self.tpm.with(|tpm| {
             let what = format!("token '{}'", self.file.load().label);
             tpm.create_key(&srk, spec, value).map_err(|error| tpm.diagnose_create(&srk, error, &what))
         })?;
@@ -443,7 +401,7 @@ impl Token {
     /// The private key of a key pair object of this token. Costs no TPM command, needs no login yet.
     pub fn key(self: &Arc<Self>, object: &Object) -> Result<Key> {
         match &object.body {
-            Body::KeyPair { key, .. } => Key::of_token(self.keyrivet.clone(), key.clone(), self.clone(), object.id),
+            Body::KeyPair { key, .. } => Key::of_token(self.tpm.clone(), key.clone(), self.clone(), object.id),
             _ => Err(Error::Unsupported("an object without a private key".into())),
         }
     }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 /// A parsed `pkcs11:` URI. Absent attributes match everything.
 ///
-/// `library-*`, `slot-description`, `slot-manufacturer`, `module-*` and attributes of vendors are read over: they say
-/// which module an application should load, and whoever reads this one has loaded ours.
+/// `library-*`, `slot-description`, `slot-manufacturer` and `module-*` are read over: they say which module an
+/// application should load, and whoever reads this one has loaded ours.
 #[derive(Clone, Default)]
 pub struct Pkcs11Uri {
     /// `token`: the token's label.
@@ -52,6 +52,15 @@ pub enum UriType {
 }
 
 const SCHEME: &str = "pkcs11:";
+const READ_OVER: [&str; 7] = [
+    "library-manufacturer",
+    "library-version",
+    "library-description",
+    "slot-manufacturer",
+    "slot-description",
+    "module-name",
+    "module-path",
+];
 /// No PIN is longer; it keeps `pin-source=/dev/zero` from filling the memory.
 const PIN_FILE_LIMIT: u64 = 4096;
 
@@ -70,7 +79,10 @@ impl Pkcs11Uri {
         };
         let mut uri = Self::default();
         for attribute in path.split(';').filter(|_| !path.is_empty()) {
-            uri.take(attribute)?;
+            if let Some(unknown) = uri.take(attribute)? {
+                // By RFC 7512 such an attribute matches nothing. Read over, a misspelt `token` would match every token.
+                return Err(malformed(format_args!("its attribute '{unknown}' is unknown")));
+            }
         }
         for attribute in query.into_iter().flat_map(|query| query.split('&')) {
             uri.take(attribute)?;
@@ -89,7 +101,8 @@ impl Pkcs11Uri {
         self.pin_source.as_deref().map(pin_in_file).transpose()
     }
 
-    fn take(&mut self, attribute: &str) -> Result<()> {
+    /// Takes one attribute; gives back its name if that is none of the standard's.
+    fn take<'a>(&mut self, attribute: &'a str) -> Result<Option<&'a str>> {
         // An attribute without a value may be a PIN that lost its name: never show it.
         let (name, value) = attribute.split_once('=').ok_or_else(|| malformed("an attribute has no '='"))?;
         let named = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -111,8 +124,10 @@ impl Pkcs11Uri {
             "type" => set(&mut self.kind, name, kind(&text(name, &bytes)?)?),
             "pin-value" => set(&mut self.pin_value, name, Zeroizing::new(text(name, &bytes)?)),
             "pin-source" => set(&mut self.pin_source, name, text(name, &bytes)?),
-            _ => Ok(()),
-        }
+            name if READ_OVER.contains(&name) => Ok(()),
+            unknown => return Ok(Some(unknown)),
+        }?;
+        Ok(None)
     }
 }
 
@@ -215,7 +230,7 @@ mod tests {
     fn every_attribute_is_read() {
         let uri = Pkcs11Uri::parse(
             "pkcs11:token=My%20token;serial=00ff;manufacturer=IBM;model=SW%20%20TPM;slot-id=3;object=k%C3%A9y;\
-             id=%01%FFa;type=private;library-version=3;x-vendor=1?pin-value=1%3B2&module-path=/x",
+             id=%01%FFa;type=private;library-version=3?pin-value=1%3B2&module-path=/x&x-vendor=1",
         );
         let uri = uri.unwrap();
         assert_eq!(uri.token.as_deref(), Some("My token"));
@@ -253,6 +268,7 @@ mod tests {
         assert!(refusal("pkcs11:slot-id=-1").contains("slot-id"));
         assert!(refusal("pkcs11:token=a;").contains('='));
         assert!(refusal("pkcs11:to ken=a").contains("name"));
+        assert!(refusal("pkcs11:tokn=a").contains("'tokn'"));
         assert!(refusal("pkcs11:?pin-value=1&pin-source=/x").contains("both"));
     }
 
@@ -270,7 +286,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("keyrivet-uri-{}", std::process::id()));
         std::fs::write(&path, "12 34\r\nsecond line\n").unwrap();
         let plain = path.to_str().unwrap().to_owned();
-        for source in [plain.clone(), format!("file:{plain}"), format!("file://{plain}"), format!("file://localhost{plain}")]
+        for source in
+            [plain.clone(), format!("file:{plain}"), format!("file://{plain}"), format!("file://localhost{plain}")]
         {
             let uri = Pkcs11Uri::parse(&format!("pkcs11:?pin-source={source}")).unwrap();
             assert_eq!(uri.pin().unwrap().unwrap().as_slice(), b"12 34", "{source}");

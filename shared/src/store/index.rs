@@ -6,8 +6,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::hex;
-use crate::object::{Object, ObjectId, Part};
-use crate::token::Query;
+use crate::object::{Object, ObjectId, Part, Query};
 
 /// Its file, beside the objects.
 pub(super) const FILE: &str = "index";

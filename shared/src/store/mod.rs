@@ -17,8 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::object::{Object, ObjectId};
-use crate::token::Query;
+use crate::object::{Object, ObjectId, Query};
 
 pub(crate) use token_file::{TokenFile, UserSecret};
 
@@ -92,6 +91,10 @@ impl Store {
 }
 
 impl TokenDirectory {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn lock(&self) -> Result<WriteLock> {
         lock(&self.path)
     }

@@ -3,7 +3,6 @@
 use super::connection::Connection;
 use crate::algorithm::{Curve, HashAlgorithm};
 use crate::error::Result;
-use crate::token::PinTries;
 
 /// `TPM_CAP` (TPM 2.0 Part 2, 6.12).
 const CAP_ALGS: u32 = 0;
@@ -21,6 +20,17 @@ const PT_LOCKOUT_COUNTER: u32 = 0x20e;
 const PT_MAX_AUTH_FAIL: u32 = 0x20f;
 /// The bit of `TPMA_PERMANENT` that tells of the lockout.
 const IN_LOCKOUT: u32 = 1 << 9;
+
+/// What login attempts told this process about the TPM's lockout, last seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinTries {
+    /// Wrong PINs were counted.
+    pub count_low: bool,
+    /// One more wrong PIN locks.
+    pub final_try: bool,
+    /// The TPM refuses PINs.
+    pub locked: bool,
+}
 
 /// What a token records of its TPM.
 pub(crate) struct Capabilities {

@@ -19,11 +19,11 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::process::PerProcess;
 
+pub use capability::PinTries;
 pub(crate) use capability::{read_capabilities, read_lockout};
 pub(crate) use connection::Connection;
 pub(crate) use object::{Authority, OWNER, Parent, SRK_HANDLE, Sealed, Srk, WrappedKey};
 pub(crate) use response::{is_authorisation_failure, is_not_ours};
-pub(crate) use session::random;
 
 /// The links of this process: one per TPM, however many modules' instances use it.
 static LINKS: PerProcess<Mutex<Vec<Arc<Link>>>> = PerProcess::new();

@@ -6,11 +6,10 @@ use super::connection::Connection;
 use super::sapi::{Auth, Created};
 use super::session::session_attribute::{CONTINUE, DECRYPT, ENCRYPT};
 use super::{response, template};
-use crate::algorithm::{HashAlgorithm, SignatureScheme};
+use crate::algorithm::{HashAlgorithm, KeySpec, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::public_area::{PublicArea, object_attribute};
 use crate::public_key::PublicKey;
-use crate::token::KeySpec;
 
 /// The TCG's place for the storage root key (TPM 2.0 Provisioning Guidance, 7.8).
 pub(crate) const SRK_HANDLE: u32 = 0x8100_0001;

@@ -13,6 +13,7 @@ use crate::algorithm::{Curve, HashAlgorithm};
 use crate::error::{Error, Result};
 use crate::public_area::PublicArea;
 use crate::public_key::PublicKey;
+use crate::random;
 
 /// The hash of every session that we start.
 pub(crate) const SESSION_HASH: HashAlgorithm = HashAlgorithm::Sha256;
@@ -80,7 +81,7 @@ impl Salt {
         let key = rsa::RsaPublicKey::new(rsa::BigUint::from_bytes_be(modulus), rsa::BigUint::from_bytes_be(exponent))
             .map_err(|_| unusable_key())?;
         let mut value = Zeroizing::new(vec![0; hash.digest_length()]);
-        random(&mut value)?;
+        random::fill(&mut value)?;
         let label = "SECRET\0";
         let padding = match hash {
             HashAlgorithm::Sha1 => rsa::Oaep::new_with_label::<Sha1, _>(label),
@@ -97,15 +98,10 @@ fn unusable_key() -> Error {
     Error::StorageRootKey("the storage root key of this TPM is of a kind that sessions cannot be salted to".into())
 }
 
-/// Fills `buffer` from the system's generator.
-pub(crate) fn random(buffer: &mut [u8]) -> Result<()> {
-    getrandom::fill(buffer).map_err(|error| Error::Unsupported(format!("random numbers: {error}")))
-}
-
 /// A nonce of ours, for `TPM2_StartAuthSession`.
 pub(crate) fn nonce() -> Result<[u8; NONCE_LENGTH]> {
     let mut nonce = [0; NONCE_LENGTH];
-    random(&mut nonce)?;
+    random::fill(&mut nonce)?;
     Ok(nonce)
 }
 
@@ -121,7 +117,7 @@ impl Session {
 
     /// Begins a command: rolls our nonce, which is returned.
     pub(crate) fn roll(&mut self) -> Result<[u8; NONCE_LENGTH]> {
-        random(&mut self.nonce_caller)?;
+        random::fill(&mut self.nonce_caller)?;
         Ok(self.nonce_caller)
     }
 

@@ -10,9 +10,8 @@ use tss_esapi::structures::{
     SymmetricDefinitionObject,
 };
 
-use crate::algorithm::Curve;
+use crate::algorithm::{Curve, KeyKind, KeySpec};
 use crate::error::{Error, Result};
-use crate::token::{KeyKind, KeySpec};
 
 fn wrong(error: tss_esapi::Error) -> Error {
     Error::malformed("template", error)

@@ -1,0 +1,62 @@
+# Which programs the demo and the tests need, and the Debian packages they are in.
+# One line each: what must be there (a program, or a file), and its package.
+
+packages_for_demo='
+swtpm                                               swtpm
+tpm2_shutdown                                       tpm2-tools
+pkcs11-tool                                         opensc
+p11tool                                             gnutls-bin
+p11-kit                                             p11-kit
+openssl                                             openssl
+mosquitto                                           mosquitto
+mosquitto_pub                                       mosquitto-clients
+nginx                                               nginx-light
+curl                                                curl
+xxd                                                 xxd
+/usr/lib/*/engines-3/pkcs11.so                      libengine-pkcs11-openssl
+/usr/lib/python3/dist-packages/jwt/__init__.py      python3-jwt
+/usr/lib/python3/dist-packages/cryptography/x509    python3-cryptography
+'
+packages_for_build='
+cc                                                  gcc
+/usr/include/stdio.h                                libc6-dev
+pkg-config                                          pkg-config
+/usr/include/tss2/tss2_sys.h                        libtss2-dev
+'
+packages_for_tests='
+readelf                                             binutils
+/usr/include/openssl/core_dispatch.h                libssl-dev
+tpm2-abrmd                                          tpm2-abrmd
+dbus-daemon                                         dbus
+/usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
+'
+
+# require_packages TABLE...: installs what is missing, as root; says what to install otherwise.
+require_packages() {
+    local what package missing=()
+    while read -r what package; do
+        [[ -z $what ]] || is_there "$what" || missing+=("$package")
+    done <<<"$*"
+    ((${#missing[@]})) || return 0
+    if [[ $(id -u) != 0 ]]; then
+        echo "Missing: ${missing[*]}. Install them as root, then run this again:" >&2
+        echo "    apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "Installing: ${missing[*]}"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+require_rust() {
+    command -v cargo >/dev/null && return
+    echo "Rust is missing: apt-get install cargo (Debian 13 or later), or https://rustup.rs" >&2
+    exit 1
+}
+
+is_there() {
+    case $1 in
+    /*) compgen -G "$1" >/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}

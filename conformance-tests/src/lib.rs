@@ -1,0 +1,22 @@
+//! What the tests stand on: a device with a software TPM and a store of its own, the programs that run on it, and
+//! the commands that reached its TPM.
+//!
+//! A test starts with [`Device::new`], runs unmodified programs with [`Device::run`], and asks [`Device::commands`]
+//! what that cost the TPM. Nothing is shared between tests, and all of it is gone when the device is dropped.
+
+mod artefacts;
+mod device;
+mod pki;
+mod program;
+mod server;
+mod software_tpm;
+mod token;
+mod tpm_log;
+
+pub use artefacts::Artefact;
+pub use device::{Device, Hold};
+pub use pki::Pki;
+pub use program::{Output, Run};
+pub use server::{Server, free_port};
+pub use token::{SO_PIN, Token};
+pub use tpm_log::Exchange;

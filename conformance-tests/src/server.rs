@@ -1,0 +1,63 @@
+//! Servers (mosquitto, nginx) as child processes on 127.0.0.1.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A port of 127.0.0.1 that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("127.0.0.1 has a free port");
+    listener.local_addr().expect("a listening socket has an address").port()
+}
+
+/// A server that is ended, by its process id, when this is dropped.
+pub struct Server {
+    process: Child,
+    output: PathBuf,
+}
+
+impl Server {
+    /// Starts `command`, which must stay in the foreground, and waits until `port` takes connections. What it prints
+    /// goes to the file `output`.
+    pub fn start(command: &mut Command, port: u16, output: &Path) -> Self {
+        let file = std::fs::File::create(output).expect("the server's output has a file");
+        let copy = file.try_clone().expect("a file can be shared");
+        let process = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
+        let mut this = Self { process: process.expect("the server starts"), output: output.to_owned() };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            let ended = !matches!(this.process.try_wait(), Ok(None));
+            assert!(!ended && Instant::now() < deadline, "the server does not listen:\n{}", this.output());
+            sleep(PAUSE);
+        }
+        this
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The standard library only knows SIGKILL, which would leave nginx's workers behind.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            sleep(PAUSE);
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

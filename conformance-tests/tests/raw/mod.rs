@@ -1,0 +1,221 @@
+//! The module as C sees it: its function list, called without anything in between.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::ptr::{null, null_mut};
+
+use conformance_tests::Device;
+use cryptoki_sys::*;
+
+/// The value of a call: what it gave, or its `CKR_`.
+pub(crate) type Rv<T> = Result<T, CK_RV>;
+
+pub(crate) const PIN: &[u8] = b"1234";
+
+/// Calls a function of the list with these arguments.
+macro_rules! call {
+    ($raw:expr, $name:ident($($argument:expr),* $(,)?)) => {{
+        let function = $raw.list.$name.expect(stringify!($name));
+        // SAFETY: each test gives what the function may be given, NULL included, with true lengths.
+        match unsafe { function($($argument),*) } {
+            CKR_OK => Ok(()),
+            error => Err(error),
+        }
+    }};
+}
+
+pub(crate) use call;
+
+/// The loaded module.
+pub(crate) struct Raw {
+    pub(crate) list: &'static CK_FUNCTION_LIST_3_2,
+    pub(crate) library: libloading::Library,
+}
+
+impl Raw {
+    /// Loads it, for this device, and takes its default interface.
+    pub(crate) fn load(device: &Device) -> Self {
+        device.enter();
+        // SAFETY: our own library, whose initialisers do nothing.
+        let library = unsafe { libloading::Library::new(device.module()) }.expect("the module loads");
+        let mut interface: *mut CK_INTERFACE = null_mut();
+        // SAFETY: this is the function's type in the standard, and it is given a place for its result.
+        let list = unsafe {
+            let get: libloading::Symbol<
+                '_,
+                unsafe extern "C" fn(*const u8, *const CK_VERSION, *mut *mut CK_INTERFACE, CK_FLAGS) -> CK_RV,
+            > = library.get(b"C_GetInterface").expect("it exports C_GetInterface");
+            assert_eq!(get(null(), null(), &mut interface, 0), CKR_OK);
+            &*(*interface).pFunctionList.cast::<CK_FUNCTION_LIST_3_2>()
+        };
+        assert_eq!((list.version.major, list.version.minor), (3, 2));
+        Self { list, library }
+    }
+
+    /// Loads and initialises it.
+    pub(crate) fn initialised(device: &Device) -> Self {
+        let raw = Self::load(device);
+        call!(raw, C_Initialize(null_mut())).unwrap();
+        raw
+    }
+
+    pub(crate) fn open(&self, slot: CK_SLOT_ID) -> CK_SESSION_HANDLE {
+        self.open_with(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION).unwrap()
+    }
+
+    pub(crate) fn open_read_only(&self, slot: CK_SLOT_ID) -> CK_SESSION_HANDLE {
+        self.open_with(slot, CKF_SERIAL_SESSION).unwrap()
+    }
+
+    pub(crate) fn open_with(&self, slot: CK_SLOT_ID, flags: CK_FLAGS) -> Rv<CK_SESSION_HANDLE> {
+        let mut session = 0;
+        call!(self, C_OpenSession(slot, flags, null_mut(), None, &mut session))?;
+        Ok(session)
+    }
+
+    pub(crate) fn login(&self, session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: &[u8]) -> Rv<()> {
+        call!(self, C_Login(session, user, pin.as_ptr().cast_mut(), pin.len() as CK_ULONG))
+    }
+
+    pub(crate) fn state(&self, session: CK_SESSION_HANDLE) -> CK_STATE {
+        let mut info = CK_SESSION_INFO::default();
+        call!(self, C_GetSessionInfo(session, &mut info)).unwrap();
+        info.state
+    }
+
+    pub(crate) fn token_info(&self, slot: CK_SLOT_ID) -> CK_TOKEN_INFO {
+        let mut info = CK_TOKEN_INFO::default();
+        call!(self, C_GetTokenInfo(slot, &mut info)).unwrap();
+        info
+    }
+
+    pub(crate) fn slots(&self) -> Vec<CK_SLOT_ID> {
+        let mut count = 0;
+        call!(self, C_GetSlotList(CK_TRUE, null_mut(), &mut count)).unwrap();
+        let mut slots = vec![0; count as usize];
+        call!(self, C_GetSlotList(CK_TRUE, slots.as_mut_ptr(), &mut count)).unwrap();
+        slots
+    }
+
+    pub(crate) fn find(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Vec<CK_OBJECT_HANDLE> {
+        let mut attributes = attributes(template);
+        call!(self, C_FindObjectsInit(session, attributes.as_mut_ptr(), attributes.len() as CK_ULONG)).unwrap();
+        let (mut found, mut buffer, mut count) = (Vec::new(), [0; 3], 1);
+        while count > 0 {
+            call!(self, C_FindObjects(session, buffer.as_mut_ptr(), 3, &mut count)).unwrap();
+            found.extend_from_slice(&buffer[..count as usize]);
+        }
+        call!(self, C_FindObjectsFinal(session)).unwrap();
+        found
+    }
+
+    pub(crate) fn create(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut attributes, mut object) = (attributes(template), 0);
+        let count = attributes.len() as CK_ULONG;
+        call!(self, C_CreateObject(session, attributes.as_mut_ptr(), count, &mut object))?;
+        Ok(object)
+    }
+
+    pub(crate) fn set(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE, template: &[Given]) -> Rv<()> {
+        let mut attributes = attributes(template);
+        call!(self, C_SetAttributeValue(session, object, attributes.as_mut_ptr(), attributes.len() as CK_ULONG))
+    }
+
+    /// One attribute, by the usual two calls.
+    pub(crate) fn get(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        kind: CK_ATTRIBUTE_TYPE,
+    ) -> Rv<Vec<u8>> {
+        let mut attribute = CK_ATTRIBUTE { type_: kind, pValue: null_mut(), ulValueLen: 0 };
+        call!(self, C_GetAttributeValue(session, object, &mut attribute, 1))?;
+        let mut value = vec![0; attribute.ulValueLen as usize];
+        attribute.pValue = value.as_mut_ptr().cast();
+        call!(self, C_GetAttributeValue(session, object, &mut attribute, 1))?;
+        Ok(value)
+    }
+
+    /// Public and private key.
+    pub(crate) fn generate(
+        &self,
+        session: CK_SESSION_HANDLE,
+        kind: CK_MECHANISM_TYPE,
+        public: &[Given],
+        private: &[Given],
+    ) -> Rv<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
+        let (mut mechanism, mut public, mut private) = (mechanism(kind), attributes(public), attributes(private));
+        let (mut public_key, mut private_key) = (0, 0);
+        let (public_count, private_count) = (public.len() as CK_ULONG, private.len() as CK_ULONG);
+        let (public, private) = (public.as_mut_ptr(), private.as_mut_ptr());
+        let (first, second) = (&mut public_key, &mut private_key);
+        call!(
+            self,
+            C_GenerateKeyPair(session, &mut mechanism, public, public_count, private, private_count, first, second)
+        )?;
+        Ok((public_key, private_key))
+    }
+
+    /// A P-256 pair of the token, or of the session.
+    pub(crate) fn generate_ec(&self, session: CK_SESSION_HANDLE, token: bool) -> (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE) {
+        let public = [(CKA_TOKEN, flag(token)), (CKA_EC_PARAMS, P256.to_vec())];
+        self.generate(session, CKM_EC_KEY_PAIR_GEN, &public, &[(CKA_TOKEN, flag(token))]).unwrap()
+    }
+
+    pub(crate) fn sign_init(
+        &self,
+        session: CK_SESSION_HANDLE,
+        kind: CK_MECHANISM_TYPE,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<()> {
+        call!(self, C_SignInit(session, &mut mechanism(kind), key))
+    }
+
+    pub(crate) fn sign(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Rv<Vec<u8>> {
+        let (mut signature, mut length) = (vec![0; 512], 512);
+        let (data, count) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
+        call!(self, C_Sign(session, data, count, signature.as_mut_ptr(), &mut length))?;
+        signature.truncate(length as usize);
+        Ok(signature)
+    }
+
+    pub(crate) fn verify(
+        &self,
+        session: CK_SESSION_HANDLE,
+        kind: CK_MECHANISM_TYPE,
+        key: CK_OBJECT_HANDLE,
+        data: &[u8],
+        signature: &[u8],
+    ) -> Rv<()> {
+        call!(self, C_VerifyInit(session, &mut mechanism(kind), key))?;
+        let (data, count) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
+        call!(self, C_Verify(session, data, count, signature.as_ptr().cast_mut(), signature.len() as CK_ULONG))
+    }
+}
+
+/// The object identifiers of the curves, in DER.
+pub(crate) const P256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+
+/// A mechanism without parameter.
+pub(crate) fn mechanism(kind: CK_MECHANISM_TYPE) -> CK_MECHANISM {
+    CK_MECHANISM { mechanism: kind, pParameter: null_mut(), ulParameterLen: 0 }
+}
+
+/// An attribute that is given.
+pub(crate) type Given = (CK_ATTRIBUTE_TYPE, Vec<u8>);
+
+pub(crate) fn flag(on: bool) -> Vec<u8> {
+    vec![u8::from(on)]
+}
+
+pub(crate) fn number(value: CK_ULONG) -> Vec<u8> {
+    value.to_ne_bytes().to_vec()
+}
+
+fn attributes(template: &[Given]) -> Vec<CK_ATTRIBUTE> {
+    let attribute = |(kind, value): &Given| CK_ATTRIBUTE {
+        type_: *kind,
+        pValue: value.as_ptr().cast_mut().cast(),
+        ulValueLen: value.len() as CK_ULONG,
+    };
+    template.iter().map(attribute).collect()
+}

@@ -1,0 +1,111 @@
+//! No PIN, no authorisation value and no token secret crosses the bus to the TPM in the clear.
+//!
+//! The secrets are worked out here independently of Keyrivet: HKDF by OpenSSL, unsealing by tpm2-tools.
+
+use std::path::PathBuf;
+
+use conformance_tests::{Device, SO_PIN, Token};
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+
+const FIRST_PIN: &str = "a very findable PIN";
+const SECOND_PIN: &str = "another findable PIN";
+
+#[test]
+fn no_pin_and_no_secret_is_in_the_bytes_that_go_to_the_tpm_or_come_back() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", FIRST_PIN);
+    token.generate("rsa:2048", "rsa", "01");
+    token.generate("EC:prime256v1", "ec", "02");
+    device.write("data", "to be signed");
+    let sign = ["--sign", "--id", "02", "--mechanism", "ECDSA-SHA256", "-i", "data", "-o", "signature"];
+    let _ = token.tool(&sign).ok();
+    let _ = device.openssl(&["dgst", "-sha256", "-sign", &token.uri("rsa"), "-out", "signature", "data"]).ok();
+    let _ = token.tool(&["--change-pin", "--new-pin", SECOND_PIN]).ok();
+
+    // Taken before the secrets are worked out, for that unseals in the clear.
+    let bytes = device.tpm_bytes();
+    let file = TokenFile::read(&device);
+    assert!(found(&bytes, &file.sealed_private), "the search finds what is there");
+    for pin in [FIRST_PIN, SECOND_PIN, SO_PIN] {
+        assert!(!found(&bytes, pin.as_bytes()), "the PIN '{pin}' went over the bus");
+        let value = hkdf(&file.salt, pin.as_bytes(), b"PIN");
+        assert!(!found(&bytes, &value), "the authValue for the PIN '{pin}' went over the bus");
+    }
+    let secret = file.unseal(&device, SECOND_PIN);
+    assert!(found(&device.tpm_bytes(), &secret), "the search finds a secret that does go over the bus");
+    assert!(!found(&bytes, &secret), "the token secret went over the bus");
+    let keys = file.object_ids();
+    assert_eq!(keys.len(), 2);
+    for id in keys {
+        let value = hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat());
+        assert!(!found(&bytes, &value), "a key's authValue went over the bus");
+    }
+}
+
+/// What a token's file says.
+struct TokenFile {
+    directory: PathBuf,
+    salt: Vec<u8>,
+    sealed_public: Vec<u8>,
+    sealed_private: Vec<u8>,
+}
+
+impl TokenFile {
+    /// That of the only token of the device.
+    fn read(device: &Device) -> Self {
+        let entries = std::fs::read_dir(device.store()).expect("the store is there").map(|entry| entry.unwrap().path());
+        let directory = entries.into_iter().find(|path| path.join("token.toml").exists()).expect("there is a token");
+        let text = std::fs::read_to_string(directory.join("token.toml")).unwrap();
+        let (_, user) = text.split_once("[user]").expect("the user PIN is set");
+        let (sealed_public, sealed_private) = (value(user, "public"), value(user, "private"));
+        Self { salt: value(&text, "salt"), sealed_public, sealed_private, directory }
+    }
+
+    /// The token secret, by tpm2-tools.
+    fn unseal(&self, device: &Device, pin: &str) -> Vec<u8> {
+        device.write("sealed.pub", &self.sealed_public);
+        device.write("sealed.priv", &self.sealed_private);
+        let load = ["tpm2_load", "-C", "0x81000001", "-u", "sealed.pub", "-r", "sealed.priv", "-c", "sealed.ctx"];
+        let _ = device.run(&load).ok();
+        let value = hex(&hkdf(&self.salt, pin.as_bytes(), b"PIN"));
+        device.run(&["tpm2_unseal", "-c", "sealed.ctx", "-p", &format!("hex:{value}")]).ok().bytes().to_vec()
+    }
+
+    fn object_ids(&self) -> Vec<Vec<u8>> {
+        let entries = std::fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = entries.filter_map(|name| Some(name.to_str()?.strip_suffix(".pem")?.to_owned()));
+        names.map(|name| bytes(&name)).collect()
+    }
+}
+
+/// HKDF with SHA-256 for one block (RFC 5869).
+fn hkdf(salt: &[u8], secret: &[u8], info: &[u8]) -> Vec<u8> {
+    let pseudorandom_key = hmac(salt, secret);
+    hmac(&pseudorandom_key, &[info, &[1]].concat())
+}
+
+fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
+    let key = PKey::hmac(key).unwrap();
+    Signer::new(MessageDigest::sha256(), &key).unwrap().sign_oneshot_to_vec(data).unwrap()
+}
+
+fn found(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// The bytes that `name = "hexadecimal"` stands for.
+fn value(text: &str, name: &str) -> Vec<u8> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='));
+    bytes(line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().trim_matches('"'))
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let digits = hexadecimal.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

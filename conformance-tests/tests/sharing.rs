@@ -1,0 +1,100 @@
+//! Many processes and one TPM without a resource manager: three transient slots, and everybody gets a turn.
+
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use conformance_tests::{Device, Hold, Output, Run as _, Server, Token, free_port};
+
+#[test]
+fn thirty_two_signers_at_once_all_succeed() {
+    let device = Device::with_hold(Hold::Default);
+    let (gateway, sensor) = (Token::new(&device, "gateway", "123456"), Token::new(&device, "sensor", ""));
+    gateway.generate("EC:prime256v1", "ec", "01");
+    sensor.generate("EC:prime256v1", "ec", "01");
+    let signers: Vec<_> = (0..32)
+        .map(|number| {
+            let token = if number % 2 == 0 { &gateway } else { &sensor };
+            start(sign(&device, &token.uri("ec"), &format!("signature{number}")))
+        })
+        .collect();
+    for signer in signers {
+        let output = signer.wait_with_output().expect("the signer ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(handles(&device), "");
+}
+
+#[test]
+fn a_server_that_idles_holds_nothing_and_keeps_nobody_waiting() {
+    let device = Device::with_hold(Hold::Default);
+    let server = TlsServer::start(&device);
+    let _ = server.handshake().ok();
+    sleep(Duration::from_millis(300));
+    assert_eq!(handles(&device), "");
+    let start = Instant::now();
+    let _ = sign(&device, "server.pem", "signature").run().ok();
+    assert!(start.elapsed() < Duration::from_secs(5), "it waited for {:?}", start.elapsed());
+    let _ = server.handshake().ok();
+}
+
+#[test]
+fn servers_killed_while_they_hold_a_key_leave_nothing_that_stops_the_next() {
+    let device = Device::new();
+    for _ in 0..5 {
+        let server = TlsServer::start(&device);
+        let _ = server.handshake().ok();
+        assert_ne!(handles(&device), "", "it holds its key");
+        let _ = device.run(&["kill", "-KILL", &server.process.process_id().to_string()]).ok();
+        drop(server);
+    }
+    let _ = sign(&device, "server.pem", "signature").run().ok();
+    let token = Token::new(&device, "gateway", "123456");
+    token.generate("rsa:2048", "rsa", "01");
+    let _ = sign(&device, &token.uri("rsa"), "signature").run().ok();
+}
+
+/// `openssl s_server` with its key in the TPM.
+struct TlsServer<'a> {
+    device: &'a Device,
+    port: String,
+    process: Server,
+}
+
+impl<'a> TlsServer<'a> {
+    fn start(device: &'a Device) -> Self {
+        if !device.path("server.pem").exists() {
+            device.new_key_file(["EC", "group:P-256"], "server.pem");
+            let own = ["req", "-x509", "-key", "server.pem", "-subj", "/CN=localhost", "-out", "server.crt"];
+            let _ = device.openssl(&own).ok();
+        }
+        let port = free_port();
+        let mut command = device.command("openssl");
+        command.env("OPENSSL_CONF", device.openssl_conf());
+        command.args(["s_server", "-accept", &port.to_string(), "-cert", "server.crt", "-key", "server.pem", "-www"]);
+        let process = Server::start(&mut command, port, &device.path("server.log"));
+        Self { device, port: port.to_string(), process }
+    }
+
+    fn handshake(&self) -> Output {
+        let url = format!("https://localhost:{}/", self.port);
+        self.device.run(&["curl", "-sS", "--cacert", "server.crt", &url])
+    }
+}
+
+/// What is loaded in the TPM: objects and sessions.
+fn handles(device: &Device) -> String {
+    let kinds = ["handles-transient", "handles-loaded-session"];
+    kinds.map(|kind| device.run(&["tpm2_getcap", kind]).ok().stdout()).concat()
+}
+
+fn sign(device: &Device, key: &str, signature: &str) -> Command {
+    let mut command = device.command("openssl");
+    command.env("OPENSSL_CONF", device.openssl_conf());
+    command.args(["dgst", "-sha256", "-sign", key, "-out", signature, "openssl.cnf"]);
+    command
+}
+
+fn start(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the signer starts")
+}

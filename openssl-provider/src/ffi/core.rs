@@ -1,0 +1,149 @@
+//! What the core offers to a provider: its error queue and its BIOs.
+
+use std::ffi::{CString, c_char};
+use std::panic::Location;
+use std::ptr;
+
+use super::core_abi::*;
+use crate::error::Reason;
+
+/// The functions of the core, and the handle by which it knows us.
+pub(crate) struct Core {
+    handle: *const OSSL_CORE_HANDLE,
+    new_error: OSSL_FUNC_core_new_error_fn,
+    set_error_debug: OSSL_FUNC_core_set_error_debug_fn,
+    vset_error: OSSL_FUNC_core_vset_error_fn,
+    bio_read: OSSL_FUNC_BIO_read_ex_fn,
+    bio_write: OSSL_FUNC_BIO_write_ex_fn,
+    bio_gets: OSSL_FUNC_BIO_gets_fn,
+}
+
+// SAFETY: the handle is only ever passed back to the core, whose functions may be called from any thread.
+unsafe impl Send for Core {}
+// SAFETY: as above; nothing in it changes.
+unsafe impl Sync for Core {}
+
+/// Room for a `va_list` of any architecture. It is passed with formats that convert nothing, so nobody reads it.
+#[repr(C, align(16))]
+struct NoArguments([u8; 64]);
+
+impl Core {
+    /// Reads the core's table of functions.
+    ///
+    /// # Safety
+    ///
+    /// `table` is what the core gave to `OSSL_provider_init`, together with `handle`.
+    pub(super) unsafe fn new(handle: *const OSSL_CORE_HANDLE, table: *const OSSL_DISPATCH) -> Self {
+        // SAFETY: the table ends with the id 0 by contract; `core_dispatch.h` gives each id its function's type.
+        unsafe {
+            let find = |id: u32| {
+                let mut next = table;
+                while (*next).function_id != 0 {
+                    if (*next).function_id == id as i32 {
+                        return (*next).function;
+                    }
+                    next = next.add(1);
+                }
+                None
+            };
+            type Any = Option<unsafe extern "C" fn()>;
+            Self {
+                handle,
+                new_error: std::mem::transmute::<Any, OSSL_FUNC_core_new_error_fn>(find(OSSL_FUNC_CORE_NEW_ERROR)),
+                set_error_debug: std::mem::transmute::<Any, OSSL_FUNC_core_set_error_debug_fn>(find(
+                    OSSL_FUNC_CORE_SET_ERROR_DEBUG,
+                )),
+                vset_error: std::mem::transmute::<Any, OSSL_FUNC_core_vset_error_fn>(find(OSSL_FUNC_CORE_VSET_ERROR)),
+                bio_read: std::mem::transmute::<Any, OSSL_FUNC_BIO_read_ex_fn>(find(OSSL_FUNC_BIO_READ_EX)),
+                bio_write: std::mem::transmute::<Any, OSSL_FUNC_BIO_write_ex_fn>(find(OSSL_FUNC_BIO_WRITE_EX)),
+                bio_gets: std::mem::transmute::<Any, OSSL_FUNC_BIO_gets_fn>(find(OSSL_FUNC_BIO_GETS)),
+            }
+        }
+    }
+
+    /// Puts an error into OpenSSL's queue.
+    pub(crate) fn raise(&self, reason: Reason, text: &str, place: &Location<'_>) {
+        let (Some(new_error), Some(set_error_debug), Some(vset_error)) =
+            (self.new_error, self.set_error_debug, self.vset_error)
+        else {
+            return;
+        };
+        let file = c_string(place.file());
+        // The text is the format, because a variadic list cannot be made here: no % may be left to convert anything.
+        let format = c_string(&text.replace('%', "%%"));
+        let mut arguments = NoArguments([0; 64]);
+        // SAFETY: the core copies both texts; the format converts nothing, so the arguments are not looked at.
+        unsafe {
+            new_error(self.handle);
+            set_error_debug(self.handle, file.as_ptr(), place.line() as i32, ptr::null());
+            vset_error(self.handle, reason as u32, format.as_ptr(), ptr::from_mut(&mut arguments).cast());
+        }
+    }
+}
+
+/// The text up to its first NUL, if it has one.
+pub(super) fn c_string(text: &str) -> CString {
+    let end = text.find('\0').unwrap_or(text.len());
+    CString::new(&text[..end]).unwrap_or_default()
+}
+
+/// A stream of the core's, to read from or write to.
+pub(crate) struct Bio<'a> {
+    core: &'a Core,
+    bio: *mut OSSL_CORE_BIO,
+}
+
+impl<'a> Bio<'a> {
+    /// Wraps a stream.
+    ///
+    /// # Safety
+    ///
+    /// `bio` came from the same core and is used by nobody else meanwhile.
+    pub(super) unsafe fn new(core: &'a Core, bio: *mut OSSL_CORE_BIO) -> Self {
+        Self { core, bio }
+    }
+
+    /// The next line with its end, or a piece of a very long one; `None` at the end.
+    pub(crate) fn line(&mut self) -> Option<Vec<u8>> {
+        let gets = self.core.bio_gets?;
+        let mut line = [0_u8; 512];
+        // SAFETY: the buffer is as long as is said.
+        let length = unsafe { gets(self.bio, line.as_mut_ptr().cast::<c_char>(), line.len() as i32) };
+        let length = usize::try_from(length).ok().filter(|&length| length > 0)?;
+        line.get(..length).map(<[u8]>::to_vec)
+    }
+
+    /// Everything up to the end, `None` if that is more than `limit` bytes.
+    pub(crate) fn rest(&mut self, limit: usize) -> Option<Vec<u8>> {
+        let read = self.core.bio_read?;
+        let mut content = Vec::new();
+        let mut piece = [0_u8; 4096];
+        loop {
+            let mut length = 0;
+            // SAFETY: the buffer is as long as is said, and the core writes no more than that.
+            let more = unsafe { read(self.bio, piece.as_mut_ptr().cast(), piece.len(), &mut length) };
+            if more != 1 || length == 0 {
+                return Some(content);
+            }
+            content.extend_from_slice(piece.get(..length)?);
+            if content.len() > limit {
+                return None;
+            }
+        }
+    }
+
+    /// Writes all of `content`; says whether that succeeded.
+    pub(crate) fn write(&mut self, mut content: &[u8]) -> bool {
+        let Some(write) = self.core.bio_write else { return false };
+        while !content.is_empty() {
+            let mut length = 0;
+            // SAFETY: the bytes are readable for the length that is said.
+            let more = unsafe { write(self.bio, content.as_ptr().cast(), content.len(), &mut length) };
+            match content.get(length..) {
+                Some(rest) if more == 1 && length > 0 => content = rest,
+                _ => return false,
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,264 @@
+//! Signatures as OpenSSL calls them (provider-signature(7)).
+
+use std::ffi::{c_char, c_int, c_uchar, c_void};
+use std::ptr;
+
+use keyrivet_core::{Error, Result};
+
+use super::core_abi::*;
+use super::dispatch::{Dispatch, dispatch_table, text};
+use super::guard::{guard, quiet};
+use super::keymgmt::{EcKeys, KeyType, RsaKeys};
+use super::params::{Answers, Params, descriptors};
+use super::provider::provider;
+use super::{bytes, change, give, look, take};
+use crate::key::ProviderKey;
+use crate::signature::{Purpose, Signature};
+
+/// RSA signatures.
+pub(crate) const RSA: &[Dispatch] = table::<RsaKeys>();
+/// ECDSA signatures.
+pub(crate) const EC: &[Dispatch] = table::<EcKeys>();
+
+const fn table<T: KeyType>() -> &'static [Dispatch] {
+    const {
+        dispatch_table! {
+            OSSL_FUNC_SIGNATURE_NEWCTX: OSSL_FUNC_signature_newctx_fn = newctx::<T>;
+            OSSL_FUNC_SIGNATURE_FREECTX: OSSL_FUNC_signature_freectx_fn = freectx;
+            OSSL_FUNC_SIGNATURE_DUPCTX: OSSL_FUNC_signature_dupctx_fn = dupctx;
+            OSSL_FUNC_SIGNATURE_SIGN_INIT: OSSL_FUNC_signature_sign_init_fn = sign_init;
+            OSSL_FUNC_SIGNATURE_SIGN: OSSL_FUNC_signature_sign_fn = sign;
+            OSSL_FUNC_SIGNATURE_VERIFY_INIT: OSSL_FUNC_signature_verify_init_fn = verify_init;
+            OSSL_FUNC_SIGNATURE_VERIFY: OSSL_FUNC_signature_verify_fn = verify;
+            OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT: OSSL_FUNC_signature_digest_sign_init_fn = digest_sign_init;
+            OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE: OSSL_FUNC_signature_digest_sign_update_fn = update;
+            OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL: OSSL_FUNC_signature_digest_sign_final_fn = digest_sign_final;
+            OSSL_FUNC_SIGNATURE_DIGEST_SIGN: OSSL_FUNC_signature_digest_sign_fn = digest_sign;
+            OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT: OSSL_FUNC_signature_digest_verify_init_fn = digest_verify_init;
+            OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE: OSSL_FUNC_signature_digest_verify_update_fn = update;
+            OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL: OSSL_FUNC_signature_digest_verify_final_fn = digest_verify_final;
+            OSSL_FUNC_SIGNATURE_DIGEST_VERIFY: OSSL_FUNC_signature_digest_verify_fn = digest_verify;
+            OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS: OSSL_FUNC_signature_get_ctx_params_fn = get_ctx_params;
+            OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS: OSSL_FUNC_signature_gettable_ctx_params_fn = gettable_ctx_params::<T>;
+            OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS: OSSL_FUNC_signature_set_ctx_params_fn = set_ctx_params;
+            OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS: OSSL_FUNC_signature_settable_ctx_params_fn = settable_ctx_params::<T>;
+        }
+    }
+}
+
+/// Runs `body` on a context of ours.
+///
+/// # Safety
+///
+/// `ctx` is null or from [`newctx`] or [`dupctx`], given by the core to one call at a time.
+#[track_caller]
+unsafe fn with(ctx: *mut c_void, body: impl FnOnce(&mut Signature) -> Result<()>) -> c_int {
+    // SAFETY: by this function's own contract.
+    let Some(signature) = (unsafe { change::<Signature>(ctx) }) else { return 0 };
+    let provider = signature.provider().clone();
+    guard(provider.core(), 0, || body(signature).map(|()| 1))
+}
+
+/// OpenSSL's way to return bytes: the longest length where there is no room, else the bytes and their length.
+struct Output {
+    room: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+}
+
+impl Output {
+    fn put(&self, longest: usize, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<()> {
+        let tell = |length: usize| {
+            // SAFETY: null, or the caller's room for the length.
+            if let Some(told) = unsafe { self.length.as_mut() } {
+                *told = length;
+            }
+        };
+        if self.room.is_null() {
+            tell(longest);
+            return Ok(());
+        }
+        // Before the work: a signature that finds no room would cost the TPM's time for nothing.
+        if self.size < longest {
+            return Err(Error::DataInvalid(format!(
+                "a signature takes {longest} bytes, there is room for {}",
+                self.size
+            )));
+        }
+        let content = make()?;
+        if self.size < content.len() {
+            return Err(Error::DataInvalid("a signature is longer than expected".into()));
+        }
+        tell(content.len());
+        // SAFETY: the caller's room has `size` bytes, no fewer than the content.
+        unsafe { ptr::copy_nonoverlapping(content.as_ptr(), self.room, content.len()) };
+        Ok(())
+    }
+}
+
+unsafe extern "C" fn newctx<T: KeyType>(provctx: *mut c_void, _properties: *const c_char) -> *mut c_void {
+    // SAFETY: the core's instance.
+    quiet(ptr::null_mut(), || give(Signature::new(unsafe { provider(provctx) }, T::FAMILY)))
+}
+
+unsafe extern "C" fn freectx(ctx: *mut c_void) {
+    // SAFETY: a context of ours, freed once.
+    quiet((), || drop(unsafe { take::<Signature>(ctx) }));
+}
+
+unsafe extern "C" fn dupctx(ctx: *mut c_void) -> *mut c_void {
+    quiet(ptr::null_mut(), || {
+        // SAFETY: a context of ours.
+        unsafe { look::<Signature>(ctx) }.map_or(ptr::null_mut(), |signature| give(signature.clone()))
+    })
+}
+
+/// # Safety
+///
+/// As [`with`]; `key` is null or a key of ours, `params` null or an array for this call.
+unsafe fn start(ctx: *mut c_void, purpose: Purpose, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: by this function's own contract.
+    unsafe { with(ctx, |signature| signature.start(purpose, look::<ProviderKey>(key), &Params::new(params))) }
+}
+
+/// # Safety
+///
+/// As [`start`]; `digest` is null or a C string.
+unsafe fn start_message(
+    ctx: *mut c_void,
+    purpose: Purpose,
+    digest: *const c_char,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        with(ctx, |signature| {
+            signature.start_message(purpose, text(digest), look::<ProviderKey>(key), &Params::new(params))
+        })
+    }
+}
+
+unsafe extern "C" fn sign_init(ctx: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: given by the core as the contract says.
+    unsafe { start(ctx, Purpose::Sign, key, params) }
+}
+
+unsafe extern "C" fn verify_init(ctx: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: given by the core as the contract says.
+    unsafe { start(ctx, Purpose::Verify, key, params) }
+}
+
+unsafe extern "C" fn digest_sign_init(
+    ctx: *mut c_void,
+    digest: *const c_char,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: given by the core as the contract says.
+    unsafe { start_message(ctx, Purpose::Sign, digest, key, params) }
+}
+
+unsafe extern "C" fn digest_verify_init(
+    ctx: *mut c_void,
+    digest: *const c_char,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: given by the core as the contract says.
+    unsafe { start_message(ctx, Purpose::Verify, digest, key, params) }
+}
+
+unsafe extern "C" fn sign(
+    ctx: *mut c_void,
+    room: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    let output = Output { room, length, size };
+    // SAFETY: a context of ours; data of the caller's for this call.
+    unsafe { with(ctx, |signature| output.put(signature.max_length()?, || signature.sign(bytes(data, data_length)))) }
+}
+
+unsafe extern "C" fn verify(
+    ctx: *mut c_void,
+    signature: *const c_uchar,
+    length: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: a context of ours; data of the caller's for this call.
+    unsafe { with(ctx, |state| state.verify(bytes(signature, length), bytes(data, data_length))) }
+}
+
+unsafe extern "C" fn update(ctx: *mut c_void, data: *const c_uchar, length: usize) -> c_int {
+    // SAFETY: a context of ours; data of the caller's for this call.
+    unsafe { with(ctx, |signature| signature.update(bytes(data, length))) }
+}
+
+unsafe extern "C" fn digest_sign_final(ctx: *mut c_void, room: *mut c_uchar, length: *mut usize, size: usize) -> c_int {
+    let output = Output { room, length, size };
+    // SAFETY: a context of ours.
+    unsafe { with(ctx, |signature| output.put(signature.max_length()?, || signature.finish())) }
+}
+
+unsafe extern "C" fn digest_sign(
+    ctx: *mut c_void,
+    room: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    let output = Output { room, length, size };
+    // SAFETY: a context of ours; data of the caller's for this call.
+    unsafe {
+        with(ctx, |signature| {
+            output.put(signature.max_length()?, || {
+                signature.update(bytes(data, data_length))?;
+                signature.finish()
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn digest_verify_final(ctx: *mut c_void, signature: *const c_uchar, length: usize) -> c_int {
+    // SAFETY: a context of ours; data of the caller's for this call.
+    unsafe { with(ctx, |state| state.finish_verification(bytes(signature, length))) }
+}
+
+unsafe extern "C" fn digest_verify(
+    ctx: *mut c_void,
+    signature: *const c_uchar,
+    length: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: a context of ours; data of the caller's for this call.
+    unsafe {
+        with(ctx, |state| {
+            state.update(bytes(data, data_length))?;
+            state.finish_verification(bytes(signature, length))
+        })
+    }
+}
+
+unsafe extern "C" fn get_ctx_params(ctx: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
+    // SAFETY: a context of ours; an array of the core's for this call.
+    unsafe { with(ctx, |signature| signature.answer(&mut Answers::new(params))) }
+}
+
+unsafe extern "C" fn gettable_ctx_params<T: KeyType>(_ctx: *mut c_void, _provctx: *mut c_void) -> *const OSSL_PARAM {
+    descriptors(Signature::gettable(T::FAMILY))
+}
+
+unsafe extern "C" fn set_ctx_params(ctx: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: a context of ours; parameters of the core's for this call.
+    unsafe { with(ctx, |signature| signature.set(&Params::new(params))) }
+}
+
+unsafe extern "C" fn settable_ctx_params<T: KeyType>(_ctx: *mut c_void, _provctx: *mut c_void) -> *const OSSL_PARAM {
+    descriptors(Signature::settable(T::FAMILY))
+}

@@ -1,0 +1,379 @@
+//! The one table of attributes: which object has which, who may give it when, how it is read and written.
+
+use cryptoki_sys::*;
+use keyrivet_core::algorithm::{Curve, HashAlgorithm};
+use keyrivet_core::object::{Attributes, Body, Part};
+use keyrivet_core::public_area::object_attribute;
+use keyrivet_core::public_key::PublicKey;
+use zeroize::Zeroizing;
+
+use crate::asn1::{self, CertificateFields};
+use crate::error::{Error, Result};
+use crate::mechanism::KeyType;
+use crate::object::{Draft, View};
+use crate::template::{date, flag, flag_bytes, number, number_bytes, numbers, text, wide};
+
+/// The kinds of objects, as bits; a row of the table holds for several.
+pub(crate) type Kinds = u8;
+pub(crate) const PRIVATE_RSA: Kinds = 1;
+pub(crate) const PRIVATE_EC: Kinds = 1 << 1;
+pub(crate) const PUBLIC_RSA: Kinds = 1 << 2;
+pub(crate) const PUBLIC_EC: Kinds = 1 << 3;
+pub(crate) const CERTIFICATE: Kinds = 1 << 4;
+pub(crate) const DATA: Kinds = 1 << 5;
+const PRIVATE: Kinds = PRIVATE_RSA | PRIVATE_EC;
+const PUBLIC: Kinds = PUBLIC_RSA | PUBLIC_EC;
+const KEYS: Kinds = PRIVATE | PUBLIC;
+const ALL: Kinds = KEYS | CERTIFICATE | DATA;
+
+/// When an attribute may be given; the footnotes of PKCS#11 3.2, "Common attributes", turned into what is allowed.
+type Uses = u8;
+/// To C_CreateObject (not footnote 2).
+pub(crate) const CREATE: Uses = 1;
+/// To C_GenerateKeyPair (not footnote 4).
+pub(crate) const GENERATE: Uses = 1 << 1;
+/// To C_SetAttributeValue (footnote 8).
+pub(crate) const CHANGE: Uses = 1 << 2;
+/// It must be given to C_CreateObject (footnote 1).
+const NEED_CREATE: Uses = CREATE | 1 << 3;
+/// It must be given to C_GenerateKeyPair (footnote 3).
+const NEED_GENERATE: Uses = GENERATE | 1 << 4;
+const NEW: Uses = CREATE | GENERATE;
+const ANY: Uses = NEW | CHANGE;
+/// Never given, only read.
+const READ: Uses = 0;
+
+/// What C_GetAttributeValue gives for one attribute.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Value {
+    Bytes(Zeroizing<Vec<u8>>),
+    /// It never leaves the TPM (footnote 7).
+    Sensitive,
+}
+
+/// One row of the table.
+pub(crate) struct Row {
+    kind: CK_ATTRIBUTE_TYPE,
+    of: Kinds,
+    uses: Uses,
+    access: Access,
+}
+
+enum Access {
+    Flag(fn(&Attributes) -> bool, fn(&mut Attributes, bool)),
+    Text(fn(&Attributes) -> &str, fn(&mut Attributes, String)),
+    Date(fn(&Attributes) -> &str, fn(&mut Attributes, String)),
+    Bytes(fn(&Attributes) -> &[u8], fn(&mut Attributes, &[u8])),
+    /// What the object is decides it. A value that is given must be the one that comes out.
+    Derived(fn(&View) -> Result<Vec<u8>>),
+    /// The object is made of it, in a way of its own.
+    Made(fn(&View) -> Result<Vec<u8>>, fn(&mut Draft, &[u8]) -> Result<()>),
+    Secret,
+}
+
+use Access::{Bytes, Date, Derived, Flag, Made, Secret, Text};
+
+const fn row(kind: CK_ATTRIBUTE_TYPE, of: Kinds, uses: Uses, access: Access) -> Row {
+    Row { kind, of, uses, access }
+}
+
+static TABLE: &[Row] = &[
+    // Every object (PKCS#11 3.2, "Common attributes", "Storage objects").
+    row(CKA_CLASS, ALL, NEED_CREATE | GENERATE, Derived(|v| Ok(number_bytes(v.class())))),
+    row(CKA_UNIQUE_ID, ALL, READ, Derived(|v| Ok(v.unique_id().into_bytes()))),
+    row(CKA_TOKEN, ALL, NEW, Made(|v| Ok(flag_bytes(!v.session_object)), |d, v| flag(v).map(|on| d.token_object = on))),
+    row(CKA_PRIVATE, ALL, NEW, Flag(|a| a.private, |a, v| a.private = v)),
+    row(CKA_MODIFIABLE, ALL, NEW, Flag(|a| a.modifiable, |a, v| a.modifiable = v)),
+    row(CKA_COPYABLE, ALL, NEW, Flag(|a| a.copyable, |a, v| a.copyable = v)),
+    row(CKA_DESTROYABLE, ALL, NEW, Flag(|a| a.destroyable, |a, v| a.destroyable = v)),
+    row(CKA_LABEL, ALL, ANY, Text(|a| &a.label, |a, v| a.label = v)),
+    // Data.
+    row(CKA_APPLICATION, DATA, CREATE, Text(|a| &a.application, |a, v| a.application = v)),
+    row(CKA_OBJECT_ID, DATA, CREATE, Bytes(|a| &a.object_id, |a, v| a.object_id = v.into())),
+    row(CKA_VALUE, DATA, CREATE, Made(data_value, |d, v| d.set_value(v))),
+    // Certificates.
+    row(CKA_VALUE, CERTIFICATE, NEED_CREATE, Made(certificate_value, |d, v| d.set_value(v))),
+    row(CKA_CERTIFICATE_TYPE, CERTIFICATE, NEED_CREATE, Derived(|_| Ok(number_bytes(CKC_X_509)))),
+    row(CKA_SUBJECT, CERTIFICATE, NEED_CREATE, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
+    row(CKA_ID, CERTIFICATE, CREATE | CHANGE, Bytes(|a| &a.id, |a, v| a.id = v.into())),
+    row(CKA_ISSUER, CERTIFICATE, CREATE | CHANGE, Derived(|v| field(v, |f| f.issuer))),
+    row(CKA_SERIAL_NUMBER, CERTIFICATE, CREATE | CHANGE, Derived(|v| field(v, |f| f.serial_number))),
+    row(CKA_TRUSTED, CERTIFICATE | PUBLIC, ANY, Flag(|a| a.trusted, |a, v| a.trusted = v)),
+    row(CKA_CERTIFICATE_CATEGORY, CERTIFICATE, CREATE, Made(category, set_category)),
+    row(CKA_CHECK_VALUE, CERTIFICATE, CREATE, Derived(check_value)),
+    row(CKA_START_DATE, CERTIFICATE, CREATE, Date(|a| &a.start_date, |a, v| a.start_date = v)),
+    row(CKA_END_DATE, CERTIFICATE, CREATE, Date(|a| &a.end_date, |a, v| a.end_date = v)),
+    row(CKA_PUBLIC_KEY_INFO, CERTIFICATE, CREATE, Derived(|v| field(v, |f| f.public_key_info))),
+    row(CKA_URL, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
+    row(CKA_HASH_OF_SUBJECT_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
+    row(CKA_HASH_OF_ISSUER_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
+    row(CKA_NAME_HASH_ALGORITHM, CERTIFICATE, CREATE, Derived(|_| Ok(number_bytes(CKM_SHA_1)))),
+    row(
+        CKA_JAVA_MIDP_SECURITY_DOMAIN,
+        CERTIFICATE,
+        CREATE,
+        Derived(|_| Ok(number_bytes(CK_SECURITY_DOMAIN_UNSPECIFIED))),
+    ),
+    // Keys.
+    row(CKA_KEY_TYPE, KEYS, NEED_CREATE | GENERATE, Derived(|v| Ok(number_bytes(key_type(v)?.number())))),
+    row(CKA_ID, KEYS, ANY, Bytes(|a| &a.id, |a, v| a.id = v.into())),
+    row(CKA_SUBJECT, KEYS, ANY, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
+    row(CKA_START_DATE, KEYS, ANY, Date(|a| &a.start_date, |a, v| a.start_date = v)),
+    row(CKA_END_DATE, KEYS, ANY, Date(|a| &a.end_date, |a, v| a.end_date = v)),
+    row(CKA_DERIVE, KEYS, ANY, Flag(|a| a.derive, |a, v| a.derive = v)),
+    row(CKA_LOCAL, KEYS, READ, Derived(|v| Ok(flag_bytes(is_local(v)?)))),
+    row(CKA_KEY_GEN_MECHANISM, KEYS, READ, Derived(generation_mechanism)),
+    row(CKA_ALLOWED_MECHANISMS, KEYS, NEW, Made(allowed_mechanisms, set_allowed_mechanisms)),
+    row(CKA_PUBLIC_KEY_INFO, KEYS, CREATE, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
+    // Public keys.
+    row(CKA_ENCRYPT, PUBLIC, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
+    row(CKA_VERIFY, PUBLIC, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
+    row(CKA_VERIFY_RECOVER, PUBLIC, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
+    row(CKA_WRAP, PUBLIC, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
+    row(CKA_ENCAPSULATE, PUBLIC, ANY, Derived(|_| Ok(flag_bytes(false)))),
+    // Private keys.
+    row(CKA_DECRYPT, PRIVATE, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
+    row(CKA_SIGN, PRIVATE, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
+    row(CKA_SIGN_RECOVER, PRIVATE, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
+    row(CKA_UNWRAP, PRIVATE, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
+    row(CKA_DECAPSULATE, PRIVATE, ANY, Derived(|_| Ok(flag_bytes(false)))),
+    row(CKA_SENSITIVE, PRIVATE, ANY, Derived(|_| Ok(flag_bytes(true)))),
+    row(CKA_EXTRACTABLE, PRIVATE, ANY, Derived(|_| Ok(flag_bytes(false)))),
+    row(CKA_ALWAYS_SENSITIVE, PRIVATE, READ, Derived(|v| Ok(flag_bytes(is_local(v)?)))),
+    row(CKA_NEVER_EXTRACTABLE, PRIVATE, READ, Derived(|v| Ok(flag_bytes(is_local(v)?)))),
+    row(CKA_WRAP_WITH_TRUSTED, PRIVATE, NEW, Derived(|_| Ok(flag_bytes(false)))),
+    row(CKA_ALWAYS_AUTHENTICATE, PRIVATE, NEW, Derived(|_| Ok(flag_bytes(false)))),
+    // RSA (PKCS#11 3.2, "RSA public key objects", "RSA private key objects").
+    row(CKA_MODULUS, PUBLIC_RSA, NEED_CREATE, Made(|v| rsa(v).map(|k| k.0), |d, v| d.set_modulus(v))),
+    row(CKA_MODULUS, PRIVATE_RSA, READ, Derived(|v| rsa(v).map(|k| k.0))),
+    row(
+        CKA_MODULUS_BITS,
+        PUBLIC_RSA,
+        NEED_GENERATE,
+        Made(modulus_bits, |d, v| number(v).map(|n| d.modulus_bits = Some(n))),
+    ),
+    row(
+        CKA_PUBLIC_EXPONENT,
+        PUBLIC_RSA,
+        NEED_CREATE | GENERATE,
+        Made(|v| rsa(v).map(|k| k.1), |d, v| d.set_exponent(v)),
+    ),
+    row(CKA_PUBLIC_EXPONENT, PRIVATE_RSA, READ, Derived(|v| rsa(v).map(|k| k.1))),
+    row(CKA_PRIVATE_EXPONENT, PRIVATE_RSA, READ, Secret),
+    row(CKA_PRIME_1, PRIVATE_RSA, READ, Secret),
+    row(CKA_PRIME_2, PRIVATE_RSA, READ, Secret),
+    row(CKA_EXPONENT_1, PRIVATE_RSA, READ, Secret),
+    row(CKA_EXPONENT_2, PRIVATE_RSA, READ, Secret),
+    row(CKA_COEFFICIENT, PRIVATE_RSA, READ, Secret),
+    // EC (PKCS#11 3.2, "Elliptic curve public key objects", "Elliptic curve private key objects").
+    row(CKA_EC_PARAMS, PUBLIC_EC, NEED_CREATE | NEED_GENERATE, Made(|v| ec(v).map(|k| k.0), |d, v| d.set_curve(v))),
+    row(CKA_EC_PARAMS, PRIVATE_EC, READ, Derived(|v| ec(v).map(|k| k.0))),
+    row(CKA_EC_POINT, PUBLIC_EC, NEED_CREATE, Made(|v| ec(v).map(|k| k.1), |d, v| d.set_point(v))),
+    // Not in the standard's table; libp11 and others ask the private key for it where no public key object is left.
+    row(CKA_EC_POINT, PRIVATE_EC, READ, Derived(|v| ec(v).map(|k| k.1))),
+    row(CKA_VALUE, PRIVATE_EC, READ, Secret),
+];
+
+/// The row of an attribute for one kind of object; `None` if such objects have none.
+fn find(kind: CK_ATTRIBUTE_TYPE, of: Kinds) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.kind == kind && row.of & of != 0)
+}
+
+/// Reads an attribute; `None` if the object has none of this type.
+pub(crate) fn read(view: &View, kind: CK_ATTRIBUTE_TYPE) -> Result<Option<Value>> {
+    let Some(row) = find(kind, view.kinds()?) else { return Ok(None) };
+    row.read(view).map(Some)
+}
+
+/// Writes what a template gives to a draft: `uses` is one of [`CREATE`], [`GENERATE`] and [`CHANGE`].
+///
+/// Attributes that the object itself decides are left for [`check_derived`].
+pub(crate) fn write(draft: &mut Draft, kind: CK_ATTRIBUTE_TYPE, value: &[u8], uses: Uses) -> Result<()> {
+    let Some(row) = find(kind, draft.of) else {
+        // "An attribute is valid if it is described in the Cryptoki specification": then it is one of other objects.
+        let elsewhere = TABLE.iter().any(|row| row.kind == kind);
+        return Err(Error(if elsewhere { CKR_TEMPLATE_INCONSISTENT } else { CKR_ATTRIBUTE_TYPE_INVALID }));
+    };
+    if row.uses & uses == 0 {
+        return Err(Error(CKR_ATTRIBUTE_READ_ONLY));
+    }
+    match &row.access {
+        Flag(_, set) => set(&mut draft.attributes, flag(value)?),
+        Text(_, set) => set(&mut draft.attributes, text(value)?),
+        Date(_, set) => set(&mut draft.attributes, date(value)?),
+        Bytes(_, set) => set(&mut draft.attributes, value),
+        Made(_, set) => set(draft, value)?,
+        Derived(_) => {}
+        Secret => return Err(Error(CKR_ATTRIBUTE_READ_ONLY)),
+    }
+    Ok(())
+}
+
+/// Checks that a template gives no value to an attribute that the object decides otherwise.
+pub(crate) fn check_derived(view: &View, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Result<()> {
+    let Some(Row { access: Derived(read), .. }) = find(kind, view.kinds()?) else { return Ok(()) };
+    let actual = read(view)?;
+    // Some give a serial number without its header.
+    let same = actual == value || (kind == CKA_SERIAL_NUMBER && actual.get(2..) == Some(value));
+    if same { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
+}
+
+/// The attributes that a new object's template must give.
+pub(crate) fn needed(of: Kinds, uses: Uses) -> impl Iterator<Item = CK_ATTRIBUTE_TYPE> {
+    let needed = if uses == GENERATE { NEED_GENERATE } else { NEED_CREATE };
+    TABLE.iter().filter(move |row| row.of & of != 0 && row.uses & needed == needed).map(|row| row.kind)
+}
+
+impl Row {
+    fn read(&self, view: &View) -> Result<Value> {
+        let bytes = match &self.access {
+            Flag(get, _) => flag_bytes(get(view.attributes()?)),
+            Text(get, _) | Date(get, _) => get(view.attributes()?).as_bytes().to_vec(),
+            Bytes(get, _) => get(view.attributes()?).to_vec(),
+            Derived(get) | Made(get, _) => get(view)?,
+            Secret => return Ok(Value::Sensitive),
+        };
+        Ok(Value::Bytes(Zeroizing::new(bytes)))
+    }
+}
+
+const MISSING: Error = Error(CKR_GENERAL_ERROR);
+
+fn public_key(view: &View) -> Result<&PublicKey> {
+    view.object.public_key().ok_or(MISSING)
+}
+
+fn key_type(view: &View) -> Result<KeyType> {
+    public_key(view).map(KeyType::of)
+}
+
+/// Modulus and exponent.
+fn rsa(view: &View) -> Result<(Vec<u8>, Vec<u8>)> {
+    match public_key(view)? {
+        PublicKey::Rsa { modulus, exponent } => Ok((modulus.clone(), exponent.clone())),
+        PublicKey::Ec { .. } => Err(MISSING),
+    }
+}
+
+fn modulus_bits(view: &View) -> Result<Vec<u8>> {
+    Ok(number_bytes(public_key(view)?.bits() as CK_ULONG))
+}
+
+/// The curve's object identifier, and the point in an OCTET STRING.
+fn ec(view: &View) -> Result<(Vec<u8>, Vec<u8>)> {
+    match public_key(view)? {
+        PublicKey::Ec { curve, point } => {
+            Ok((curve_parameters(*curve)?, asn1::octet_string(point).map_err(|_| MISSING)?))
+        }
+        PublicKey::Rsa { .. } => Err(MISSING),
+    }
+}
+
+/// `CKA_EC_PARAMS` of a curve: the namedCurve choice of RFC 5480's ECParameters.
+pub(crate) fn curve_parameters(curve: Curve) -> Result<Vec<u8>> {
+    use der::Encode as _;
+    curve.oid().to_der().map_err(|_| MISSING)
+}
+
+/// What the TPM's public area says: the key was made in this TPM, which has never let it out.
+fn is_local(view: &View) -> Result<bool> {
+    match &view.object.body {
+        Body::KeyPair { key, imported: false, .. } => {
+            let guaranteed = object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM;
+            Ok(key.public_area()?.has(guaranteed))
+        }
+        _ => Ok(false),
+    }
+}
+
+fn generation_mechanism(view: &View) -> Result<Vec<u8>> {
+    let local = is_local(view)?;
+    Ok(number_bytes(if local { key_type(view)?.generation() } else { CK_UNAVAILABLE_INFORMATION }))
+}
+
+fn allowed_mechanisms(view: &View) -> Result<Vec<u8>> {
+    Ok(view.attributes()?.allowed_mechanisms.iter().flat_map(|kind| number_bytes(*kind as CK_ULONG)).collect())
+}
+
+fn set_allowed_mechanisms(draft: &mut Draft, value: &[u8]) -> Result<()> {
+    draft.attributes.allowed_mechanisms = numbers(value)?.into_iter().map(wide).collect();
+    Ok(())
+}
+
+fn category(view: &View) -> Result<Vec<u8>> {
+    Ok(number_bytes(view.attributes()?.certificate_category as CK_ULONG))
+}
+
+fn set_category(draft: &mut Draft, value: &[u8]) -> Result<()> {
+    let category = number(value)?;
+    if category > CK_CERTIFICATE_CATEGORY_OTHER_ENTITY {
+        return Err(Error(CKR_ATTRIBUTE_VALUE_INVALID));
+    }
+    draft.attributes.certificate_category = wide(category);
+    Ok(())
+}
+
+fn certificate_value(view: &View) -> Result<Vec<u8>> {
+    match &view.object.body {
+        Body::Certificate { der, .. } => Ok(der.clone()),
+        _ => Err(MISSING),
+    }
+}
+
+fn field(view: &View, choose: fn(CertificateFields<'_>) -> &[u8]) -> Result<Vec<u8>> {
+    let der = certificate_value(view)?;
+    CertificateFields::read(&der).map(|fields| choose(fields).to_vec()).map_err(|_| MISSING)
+}
+
+/// "The first three bytes of the SHA-1 hash of the certificate object's CKA_VALUE."
+fn check_value(view: &View) -> Result<Vec<u8>> {
+    let mut digest = HashAlgorithm::Sha1.digest(&certificate_value(view)?);
+    digest.truncate(3);
+    Ok(digest)
+}
+
+fn data_value(view: &View) -> Result<Vec<u8>> {
+    match &view.object.body {
+        Body::Data { value, attributes } if attributes.private => {
+            Ok(std::mem::take(&mut *view.token.open_data(view.object.id, value)?))
+        }
+        Body::Data { value, .. } => Ok(value.clone()),
+        _ => Err(MISSING),
+    }
+}
+
+/// The kind of an object's part.
+pub(crate) fn kind_of(part: Part, key_type: Option<KeyType>) -> Kinds {
+    match (part, key_type) {
+        (Part::PrivateKey, Some(KeyType::Rsa)) => PRIVATE_RSA,
+        (Part::PrivateKey, Some(KeyType::Ec)) => PRIVATE_EC,
+        (Part::PublicKey, Some(KeyType::Rsa)) => PUBLIC_RSA,
+        (Part::PublicKey, Some(KeyType::Ec)) => PUBLIC_EC,
+        (Part::PrivateKey | Part::PublicKey, None) => 0,
+        (Part::Certificate, _) => CERTIFICATE,
+        (Part::Data, _) => DATA,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kind_of_object_has_an_attribute_twice() {
+        for (index, row) in TABLE.iter().enumerate() {
+            let twice = TABLE[..index].iter().find(|other| other.kind == row.kind && other.of & row.of != 0);
+            assert!(twice.is_none(), "attribute {:#x}", row.kind);
+        }
+    }
+
+    #[test]
+    fn what_the_standard_requires_is_required() {
+        let of = |kinds, uses| needed(kinds, uses).collect::<Vec<_>>();
+        assert_eq!(of(PUBLIC_RSA, GENERATE), [CKA_MODULUS_BITS]);
+        assert_eq!(of(PUBLIC_EC, GENERATE), [CKA_EC_PARAMS]);
+        assert_eq!(of(PRIVATE_RSA, GENERATE), [0; 0]);
+        assert_eq!(of(CERTIFICATE, CREATE), [CKA_CLASS, CKA_VALUE, CKA_CERTIFICATE_TYPE, CKA_SUBJECT]);
+        assert_eq!(of(DATA, CREATE), [CKA_CLASS]);
+    }
+}

@@ -1,0 +1,277 @@
+//! A slot, its token, and what the sessions with it share: login, session objects, object handles.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cryptoki_sys::*;
+use keyrivet_core::object::{Object, ObjectId, Part};
+use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::module::new_handle;
+use crate::object::View;
+
+/// A slot. There is a token in each but the last, where the next one can be made.
+pub(crate) struct Slot {
+    id: CK_SLOT_ID,
+    token: Option<Arc<Token>>,
+    /// Held while who is logged in, and which sessions that allows, is looked at and changed. Never taken to sign.
+    login: Mutex<()>,
+    shared: Mutex<Shared>,
+}
+
+/// What all sessions with the token see.
+#[derive(Default)]
+struct Shared {
+    /// Open sessions; whether they may write.
+    sessions: HashMap<CK_SESSION_HANDLE, bool>,
+    /// Session objects and the sessions that made them.
+    objects: HashMap<ObjectId, (CK_SESSION_HANDLE, Arc<Object>)>,
+    handles: HashMap<CK_OBJECT_HANDLE, Handle>,
+    handle_of: HashMap<(ObjectId, Part), CK_OBJECT_HANDLE>,
+}
+
+/// What an object handle stands for.
+#[derive(Clone, Copy)]
+struct Handle {
+    id: ObjectId,
+    part: Part,
+    private: bool,
+}
+
+impl Shared {
+    fn handle(&mut self, entry: Handle) -> CK_OBJECT_HANDLE {
+        let Self { handles, handle_of, .. } = self;
+        *handle_of.entry((entry.id, entry.part)).or_insert_with(|| {
+            let handle = new_handle();
+            handles.insert(handle, entry);
+            handle
+        })
+    }
+
+    fn forget_handle(&mut self, id: ObjectId, part: Part) {
+        if let Some(handle) = self.handle_of.remove(&(id, part)) {
+            self.handles.remove(&handle);
+        }
+    }
+
+    /// Destroys session objects.
+    fn drop_objects(&mut self, keep: impl Fn(CK_SESSION_HANDLE, &Object) -> bool) {
+        let mut gone = Vec::new();
+        self.objects.retain(|_, (owner, object)| {
+            let kept = keep(*owner, object);
+            if !kept {
+                gone.push(object.clone());
+            }
+            kept
+        });
+        for object in gone {
+            for part in object.parts() {
+                self.forget_handle(object.id, part);
+            }
+        }
+    }
+}
+
+/// How many sessions are open.
+pub(crate) struct SessionCount {
+    pub(crate) all: usize,
+    pub(crate) read_write: usize,
+}
+
+impl Slot {
+    /// The slot of a token.
+    pub(crate) fn with_token(token: Arc<Token>) -> Self {
+        Self { id: token.info().slot.into(), token: Some(token), login: Mutex::default(), shared: Mutex::default() }
+    }
+
+    /// A slot whose token is still to be made.
+    pub(crate) fn free(id: CK_SLOT_ID) -> Self {
+        Self { id, token: None, login: Mutex::default(), shared: Mutex::default() }
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> CK_SLOT_ID {
+        self.id
+    }
+
+    /// Whether this very token is in it.
+    pub(crate) fn holds(&self, token: &Arc<Token>) -> bool {
+        self.token.as_ref().is_some_and(|held| Arc::ptr_eq(held, token)) && self.id == token.info().slot.into()
+    }
+
+    /// Its token, if one was made.
+    pub(crate) fn token(&self) -> Result<&Arc<Token>> {
+        self.token.as_ref().ok_or(Error(CKR_TOKEN_NOT_RECOGNIZED))
+    }
+
+    /// What the token tells about itself; `None` for the free slot.
+    pub(crate) fn token_info(&self) -> Option<TokenInfo> {
+        self.token.as_ref().map(|token| token.info())
+    }
+
+    /// How many sessions this process has with it.
+    pub(crate) fn session_count(&self) -> SessionCount {
+        let shared = self.shared.lock();
+        SessionCount {
+            all: shared.sessions.len(),
+            read_write: shared.sessions.values().filter(|write| **write).count(),
+        }
+    }
+
+    /// Makes the token anew; its objects are gone then.
+    pub(crate) fn reinitialise(&self, so_pin: &[u8], label: &str) -> Result<()> {
+        let _login = self.login.lock();
+        if self.session_count().all > 0 {
+            return Err(Error(CKR_SESSION_EXISTS));
+        }
+        self.token()?.reinitialise(so_pin, label)?;
+        *self.shared.lock() = Shared::default();
+        Ok(())
+    }
+
+    /// Takes note of a new session (PKCS#11 3.2, C_OpenSession).
+    pub(crate) fn open_session(&self, read_write: bool) -> Result<CK_SESSION_HANDLE> {
+        let _login = self.login.lock();
+        let token = self.token()?;
+        if !read_write && token.logged_in() == Some(User::SecurityOfficer) {
+            return Err(Error(CKR_SESSION_READ_WRITE_SO_EXISTS));
+        }
+        let handle = new_handle();
+        self.shared.lock().sessions.insert(handle, read_write);
+        Ok(handle)
+    }
+
+    /// Forgets a session and the objects it made; the last one logs out.
+    pub(crate) fn close_session(&self, session: CK_SESSION_HANDLE) {
+        let _login = self.login.lock();
+        let mut shared = self.shared.lock();
+        shared.sessions.remove(&session);
+        shared.drop_objects(|owner, _| owner != session);
+        if shared.sessions.is_empty() {
+            drop(shared);
+            self.forget_login();
+        }
+    }
+
+    /// Forgets every session with it, and who was logged in.
+    pub(crate) fn forget_sessions(&self) {
+        let _login = self.login.lock();
+        let mut shared = self.shared.lock();
+        shared.sessions.clear();
+        shared.drop_objects(|_, _| false);
+        drop(shared);
+        self.forget_login();
+    }
+
+    /// Logs a user in (PKCS#11 3.2, C_Login).
+    pub(crate) fn login(&self, user: User, pin: &[u8]) -> Result<()> {
+        let _login = self.login.lock();
+        let token = self.token()?;
+        match token.logged_in() {
+            Some(present) if present == user => return Err(Error(CKR_USER_ALREADY_LOGGED_IN)),
+            Some(_) => return Err(Error(CKR_USER_ANOTHER_ALREADY_LOGGED_IN)),
+            None => {}
+        }
+        if user == User::SecurityOfficer {
+            let count = self.session_count();
+            if count.all > count.read_write {
+                return Err(Error(CKR_SESSION_READ_ONLY_EXISTS));
+            }
+        }
+        if user == User::User && token.info().user_pin == UserPin::NotInitialized {
+            return Err(Error(CKR_USER_PIN_NOT_INITIALIZED));
+        }
+        Ok(token.login(user, pin)?)
+    }
+
+    /// Logs out (PKCS#11 3.2, C_Logout).
+    pub(crate) fn logout(&self) -> Result<()> {
+        let _login = self.login.lock();
+        if self.token()?.logged_in().is_none() {
+            return Err(Error(CKR_USER_NOT_LOGGED_IN));
+        }
+        self.forget_login();
+        Ok(())
+    }
+
+    /// "Any of the application's handles to private objects become invalid, and all private session objects are
+    /// destroyed" (C_Logout), unless nobody needs to log in here.
+    fn forget_login(&self) {
+        let Some(token) = &self.token else { return };
+        token.logout();
+        if token.is_open() {
+            return;
+        }
+        let is_private =
+            |object: &Object| object.parts().any(|part| object.attributes(part).is_some_and(|a| a.private));
+        let mut shared = self.shared.lock();
+        shared.drop_objects(|_, object| !is_private(object));
+        let Shared { handles, handle_of, .. } = &mut *shared;
+        handles.retain(|_, handle| !handle.private);
+        handle_of.retain(|_, handle| handles.contains_key(handle));
+    }
+
+    /// Whether private objects may be seen and used.
+    pub(crate) fn is_open(&self) -> bool {
+        self.token.as_ref().is_some_and(|t| t.is_open() && t.logged_in() != Some(User::SecurityOfficer))
+    }
+
+    /// The handle of an object's part; always the same one.
+    pub(crate) fn handle(&self, object: &Object, part: Part) -> CK_OBJECT_HANDLE {
+        let private = object.attributes(part).is_some_and(|attributes| attributes.private);
+        self.shared.lock().handle(Handle { id: object.id, part, private })
+    }
+
+    /// The object behind a handle, as it is now, if it can be seen.
+    pub(crate) fn view(&self, handle: CK_OBJECT_HANDLE) -> Result<View> {
+        let invalid = Error(CKR_OBJECT_HANDLE_INVALID);
+        let shared = self.shared.lock();
+        let Handle { id, part, .. } = *shared.handles.get(&handle).ok_or(invalid)?;
+        let of_session = shared.objects.get(&id).map(|(_, object)| object.clone());
+        drop(shared);
+        let token = self.token()?;
+        let session_object = of_session.is_some();
+        let object = match of_session {
+            Some(object) => object,
+            None => token.object(id)?,
+        };
+        let view = View { token: token.clone(), object, part, session_object };
+        let private = view.object.attributes(part).ok_or(invalid)?.private;
+        if private && !self.is_open() { Err(invalid) } else { Ok(view) }
+    }
+
+    /// Every session object.
+    pub(crate) fn session_objects(&self) -> Vec<Arc<Object>> {
+        self.shared.lock().objects.values().map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Keeps a new session object, or a changed one.
+    pub(crate) fn keep_session_object(&self, owner: CK_SESSION_HANDLE, object: Object) {
+        let mut shared = self.shared.lock();
+        let owner = shared.objects.get(&object.id).map_or(owner, |(owner, _)| *owner);
+        shared.objects.insert(object.id, (owner, Arc::new(object)));
+    }
+
+    /// Destroys one part of a session object.
+    pub(crate) fn destroy_session_object(&self, id: ObjectId, part: Part) {
+        let mut shared = self.shared.lock();
+        if let Some((owner, object)) = shared.objects.remove(&id) {
+            if let Some(rest) = Object::clone(&object).without(part) {
+                shared.objects.insert(id, (owner, Arc::new(rest)));
+            }
+        }
+        shared.forget_handle(id, part);
+    }
+
+    /// Forgets the handle of a part that was destroyed.
+    pub(crate) fn forget_handle(&self, id: ObjectId, part: Part) {
+        self.shared.lock().forget_handle(id, part);
+    }
+
+    /// Keeps the login as it is while PINs change.
+    pub(crate) fn hold_login(&self) -> MutexGuard<'_, ()> {
+        self.login.lock()
+    }
+}
