@@ -5,6 +5,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use conformance_tests::{Device, Hold, Output, Run as _, Server, Token, free_port};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
 
 #[test]
 fn thirty_two_signers_at_once_all_succeed() {
@@ -97,4 +102,32 @@ fn sign(device: &Device, key: &str, signature: &str) -> Command {
 
 fn start(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the signer starts")
+}
+
+#[test]
+fn what_somebody_else_flushed_is_loaded_again() {
+    let device = Device::new();
+    for (label, pin) in [("open", ""), ("locked", "1234")] {
+        Token::new(&device, label, pin).generate("EC:prime256v1", "ec", "01");
+    }
+    device.enter();
+    let module = Pkcs11::new(device.module()).unwrap();
+    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    for slot in module.get_slots_with_initialized_token().unwrap() {
+        let session = module.open_rw_session(slot).unwrap();
+        if module.get_token_info(slot).unwrap().login_required() {
+            session.login(UserType::User, Some(&AuthPin::new("1234".into()))).unwrap();
+        }
+        let key = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).unwrap()[0];
+        let sign = || session.sign(&Mechanism::Ecdsa, key, &[7; 32]).unwrap();
+        // The third leaves key and, behind a PIN, session at the TPM.
+        let _ = (sign(), sign(), sign());
+        for flushed in [&["--transient-object"][..], &["--loaded-session"], &["--transient-object", "--loaded-session"]]
+        {
+            for kind in flushed {
+                let _ = device.run(&["tpm2_flushcontext", kind]).ok();
+            }
+            let _ = (sign(), sign());
+        }
+    }
 }

@@ -117,7 +117,8 @@ impl Connection {
                 self.session = Some(held);
                 return Ok(());
             }
-            self.sapi.flush_context(held.session.handle)?;
+            // If it is gone already, so much the better; if the connection is, the next command says so.
+            let _ = self.sapi.flush_context(held.session.handle);
         }
         let salt = salt.map(|(handle, key)| Ok::<_, Error>((handle, Salt::new(key)?))).transpose()?;
         let session = self.sapi.start_auth_session(salt.as_ref().map(|(handle, salt)| (*handle, salt)))?;

@@ -268,6 +268,24 @@ impl Connection {
         scheme: SignatureScheme,
         digest: &[u8],
     ) -> Result<Vec<u8>> {
+        let held = self.key.is_some();
+        match self.sign_once(key, authority, scheme, digest) {
+            // Without a resource manager anybody can flush what we hold.
+            Err(error) if held && response::is_gone(&error) => {
+                self.key = None;
+                self.sign_once(key, authority, scheme, digest)
+            }
+            result => result,
+        }
+    }
+
+    fn sign_once(
+        &mut self,
+        key: &WrappedKey<'_>,
+        authority: &Authority,
+        scheme: SignatureScheme,
+        digest: &[u8],
+    ) -> Result<Vec<u8>> {
         let handle = self.load_key(key, matches!(authority, Authority::Chosen(_)))?;
         let named = (handle, key.area.name.as_slice());
         let (hash, input, coordinate) = match (&key.area.public_key, scheme) {
@@ -343,9 +361,9 @@ impl Connection {
     }
 
     fn flush_key(&mut self) -> Result<()> {
-        match self.key.take() {
-            Some(key) => self.sapi.flush_context(key.handle),
-            None => Ok(()),
+        match self.key.take().map(|key| self.sapi.flush_context(key.handle)) {
+            Some(Err(error)) if !response::is_gone(&error) => Err(error),
+            _ => Ok(()),
         }
     }
 }

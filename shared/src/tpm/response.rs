@@ -39,6 +39,11 @@ pub(super) fn is_missing_handle(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x08b | 0x084))
 }
 
+/// What a handle stood for was flushed behind our back: REFERENCE_H0 and its likes for sessions.
+pub(super) fn is_gone(error: &Error) -> bool {
+    matches!(tpm_code(error), Some(0x910..=0x91e)) || is_missing_handle(error)
+}
+
 /// A wrapped object is not this parent's, or is damaged: INTEGRITY, SENSITIVE, SIZE, BINDING, or no parent at all.
 pub(crate) fn is_not_ours(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x09f | 0x0a5 | 0x095 | 0x08b))
