@@ -48,6 +48,25 @@ fn a_store_does_not_open_on_another_tpm_and_says_why_and_is_not_harmed() {
 }
 
 #[test]
+fn a_cleared_tpm_is_told_from_a_damaged_file() {
+    let device = Device::new();
+    let (gateway, sensor) = (Token::new(&device, "gateway", "123456"), Token::new(&device, "sensor", ""));
+    gateway.generate("EC:prime256v1", "key", "01");
+    sensor.generate("EC:prime256v1", "key", "01");
+    device.new_key_file(["EC", "group:P-256"], "key.pem");
+    let _ = device.run(&["tpm2_clear"]).ok();
+    for key in [&gateway.uri("key"), &sensor.uri("key"), "key.pem"] {
+        let _ = sign(&device, key).fails_with("was cleared since");
+    }
+    // Nor are new keys made under what is no longer there, or under another storage root key in its place.
+    let another = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "late", "--id", "02"];
+    let _ = sensor.tool(&another).fails_with("CKR_TOKEN_NOT_RECOGNIZED");
+    Token::new(&device, "fresh", "").generate("EC:prime256v1", "key", "01");
+    let _ = sensor.tool(&another).fails_with("CKR_TOKEN_NOT_RECOGNIZED");
+    let _ = gateway.tool(&another).fails_with("CKR_TOKEN_NOT_RECOGNIZED");
+}
+
+#[test]
 fn the_private_key_is_not_exported_by_anything() {
     let device = Device::new();
     let token = Token::new(&device, "gateway", "123456");
