@@ -150,6 +150,22 @@ impl Device {
         let _ = self.openssl(&[&key[..], &["-out", file]].concat()).ok();
     }
 
+    /// Writes a file that holds a `pkcs11:` URI where a program expects a key (label `PKCS#11 PROVIDER URI`).
+    pub fn wrap_uri(&self, uri: &str, file: &str) {
+        let version = b"PKCS#11 Provider URI v1.0";
+        let (version_length, uri_length) = (version.len() as u8, uri.len() as u8);
+        let der = [
+            &[0x30, version_length + uri_length + 4, 0x1a, version_length],
+            &version[..],
+            &[0x0c, uri_length],
+            uri.as_bytes(),
+        ];
+        self.write("uri.der", der.concat());
+        let base64 = self.run(&["openssl", "base64", "-in", "uri.der"]).ok().stdout();
+        let (begin, end) = ("-----BEGIN PKCS#11 PROVIDER URI-----", "-----END PKCS#11 PROVIDER URI-----");
+        self.write(file, format!("{begin}\n{base64}{end}\n"));
+    }
+
     /// Makes the test's own process one that runs on this device, for clients in-process (the module by `dlopen`).
     ///
     /// # Panics

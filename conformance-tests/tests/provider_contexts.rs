@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 
-use conformance_tests::{Device, Hold};
+use conformance_tests::{Device, Hold, Token};
 use foreign_types::ForeignType as _;
 use openssl::hash::MessageDigest;
 use openssl::lib_ctx::LibCtx;
@@ -107,6 +107,55 @@ fn four_threads_sign_with_one_key() {
     });
     let signatures = device.commands().iter().filter(|name| *name == "Sign").count();
     assert_eq!(signatures, 40);
+}
+
+#[test]
+fn parent_and_child_of_a_fork_both_sign_whoever_frees_its_key_first() {
+    unsafe extern "C" {
+        fn fork() -> c_int;
+        fn waitpid(process: c_int, status: *mut c_int, options: c_int) -> c_int;
+        fn exit(status: c_int) -> !;
+        fn _exit(status: c_int) -> !;
+    }
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "gateway", "123456").generate("EC:prime256v1", "ec", "01");
+    device.write("pin", "123456");
+    device.wrap_uri("pkcs11:token=gateway;object=ec;type=private?pin-source=file:pin", "key.pem");
+    device.enter();
+    std::env::set_current_dir(device.folder()).unwrap();
+    let context = Context::new(["default", "keyrivet"]);
+    let key = context.key(&device, None);
+    signs(&key);
+    for round in 0..12 {
+        // SAFETY: the test has one thread of its own; the child leaves by one of the exits.
+        let child = unsafe { fork() };
+        if child == 0 {
+            let signed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                signs(&key);
+                signs(&key);
+            }));
+            let status = c_int::from(signed.is_err());
+            // SAFETY: nobody uses the key after this in the child, which ends with its exit handlers or without.
+            unsafe {
+                if round % 3 != 0 {
+                    drop(ptr::read(&key));
+                }
+                if round % 2 == 0 { exit(status) } else { _exit(status) }
+            }
+        }
+        signs(&key);
+        let mut status = -1;
+        // SAFETY: our own child.
+        assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0, "the child signs, round {round}");
+        signs(&key);
+    }
+    // AUTH_FAIL, BAD_AUTH, LOCKOUT. (What a child leaves by _exit is flushed by the next one who finds no room.)
+    let attacks = ["!98e", "!9a2", "!921"];
+    let commands = device.commands();
+    let counted = |command: &&String| attacks.iter().any(|code| command.ends_with(code));
+    assert_eq!(commands.iter().find(counted), None);
+    assert_eq!(commands.iter().filter(|name| *name == "Sign").count(), 1 + 12 * 4);
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn a_file_that_holds_a_uri_is_a_key_file() {
     token.generate("EC:prime256v1", "ec", "01");
     token.generate("rsa:2048", "rsa", "02");
     for label in ["ec", "rsa"] {
-        wrap(&device, &format!("pkcs11:token=sensor;object={label};type=private"), "wrapped.pem");
+        device.wrap_uri(&format!("pkcs11:token=sensor;object={label};type=private"), "wrapped.pem");
         for activation in ALL {
             let cost = device.cost_of(|| {
                 let _ = request(&device, activation, "wrapped.pem", "").ok().silent();
@@ -155,14 +155,14 @@ fn a_file_that_holds_a_uri_is_a_key_file() {
     }
     let gateway = Token::new(&device, "gateway", PIN);
     gateway.generate("EC:prime256v1", "ec", "01");
-    wrap(&device, "pkcs11:token=gateway;object=ec", "wrapped.pem");
+    device.wrap_uri("pkcs11:token=gateway;object=ec", "wrapped.pem");
     for activation in ALL {
         let _ = request(&device, activation, "wrapped.pem", &format!("-passin pass:{PIN}")).ok().silent();
         let _ = request(&device, activation, "wrapped.pem", "-passin pass:wrong1").fails_with("the PIN is wrong");
     }
-    wrap(&device, "pkcs11:token=nobody;object=ec", "wrapped.pem");
+    device.wrap_uri("pkcs11:token=nobody;object=ec", "wrapped.pem");
     let _ = request(&device, Activation::DefaultFirst, "wrapped.pem", "").fails_with("'nobody'");
-    wrap(&device, "pkcs11:token=%z", "wrapped.pem");
+    device.wrap_uri("pkcs11:token=%z", "wrapped.pem");
     let _ = request(&device, Activation::DefaultFirst, "wrapped.pem", "").fails_with("malformed PKCS#11 PROVIDER URI");
 }
 
@@ -181,21 +181,6 @@ fn a_uri_that_names_nothing_says_what_it_did_not_find() {
 
 fn request(device: &Device, activation: Activation, key: &str, more: &str) -> Output {
     activation.openssl(device, &format!("req -new -key {key} -subj /CN=x -out x.csr {more}"))
-}
-
-/// Writes a `PKCS#11 PROVIDER URI` file.
-fn wrap(device: &Device, uri: &str, file: &str) {
-    let version = b"PKCS#11 Provider URI v1.0";
-    let (version_length, uri_length) = (version.len() as u8, uri.len() as u8);
-    let der = [
-        &[0x30, version_length + uri_length + 4, 0x1a, version_length],
-        &version[..],
-        &[0x0c, uri_length],
-        uri.as_bytes(),
-    ];
-    device.write("uri.der", der.concat());
-    let base64 = device.run(&["openssl", "base64", "-in", "uri.der"]).ok().stdout();
-    device.write(file, format!("-----BEGIN PKCS#11 PROVIDER URI-----\n{base64}-----END PKCS#11 PROVIDER URI-----\n"));
 }
 
 /// The file of the object with this label in the store.
