@@ -1,5 +1,6 @@
 //! A signature or its verification under way.
 
+use std::ffi::CString;
 use std::sync::Arc;
 
 use der::asn1::{Any, AnyRef, ObjectIdentifier};
@@ -315,7 +316,7 @@ impl Signature {
     /// Answers questions about the settings.
     pub(crate) fn answer(&self, answers: &mut Answers<'_>) -> Result<()> {
         if let Some(hash) = self.hash {
-            answers.answer(OSSL_SIGNATURE_PARAM_DIGEST, Value::Text(hash_name(hash)))?;
+            answers.answer(OSSL_SIGNATURE_PARAM_DIGEST, Value::Text(&hash_name(hash)))?;
             // Only what asks for it costs its making, and may fail for want of a salt length.
             if answers.asks(OSSL_SIGNATURE_PARAM_ALGORITHM_ID) {
                 let identifier = self.algorithm_identifier(hash)?;
@@ -326,7 +327,7 @@ impl Signature {
             return Ok(());
         }
         if let Some(hash) = self.hash {
-            answers.answer(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, Value::Text(hash_name(hash)))?;
+            answers.answer(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, Value::Text(&hash_name(hash)))?;
         }
         let (name, number) = match self.padding {
             Padding::Pkcs1 => (OSSL_PKEY_RSA_PAD_MODE_PKCSV15, RSA_PKCS1_PADDING),
@@ -339,7 +340,7 @@ impl Signature {
             Salt::Max => (OSSL_PKEY_RSA_PSS_SALT_LEN_MAX, i64::from(RSA_PSS_SALTLEN_MAX)),
             Salt::Auto => (OSSL_PKEY_RSA_PSS_SALT_LEN_AUTO, i64::from(RSA_PSS_SALTLEN_AUTO)),
             Salt::Length(bytes) => {
-                length = std::ffi::CString::new(bytes.to_string()).unwrap_or_default();
+                length = CString::new(bytes.to_string()).unwrap_or_default();
                 (length.as_c_str(), bytes as i64)
             }
         };
@@ -422,14 +423,8 @@ fn salt_setting(param: &Param<'_>) -> Result<Salt> {
 }
 
 /// The name that OpenSSL knows a hash by, as a C string.
-fn hash_name(hash: HashAlgorithm) -> &'static std::ffi::CStr {
-    match hash {
-        HashAlgorithm::Sha1 => c"SHA1",
-        HashAlgorithm::Sha224 => c"SHA2-224",
-        HashAlgorithm::Sha256 => c"SHA2-256",
-        HashAlgorithm::Sha384 => c"SHA2-384",
-        HashAlgorithm::Sha512 => c"SHA2-512",
-    }
+fn hash_name(hash: HashAlgorithm) -> CString {
+    CString::new(hash.name()).unwrap_or_default()
 }
 
 /// The object identifiers of a hash's signatures.
