@@ -1,8 +1,8 @@
 //! A PKCS#11 token whose private keys live in a TPM 2.0.
 //!
 //! `ffi` is the C side, by the chapters of the standard, and the only place with unsafe code. Below it everything is
-//! safe: [`module`] is the library's state in this process, [`slot`] a slot and its token, [`session`] a session,
-//! [`operation`] what runs in it, [`object`] finds and makes objects by the tables of [`attribute`] and [`mechanism`].
+//! safe: `module` is the library's state in this process, `slot` a slot and its token, `session` a session,
+//! `operation` what runs in it, `object` finds and makes objects by the tables of `attribute` and `mechanism`.
 //! "PKCS#11 3.2" in comments is the OASIS specification of that version.
 #![deny(unsafe_code)]
 

@@ -89,7 +89,8 @@ impl Keyrivet {
         Ok(after_last.max(count))
     }
 
-    /// Makes a token in the free slot; its user PIN is to be set by [`Token::init_pin`]. `label` has at most [`LABEL_LENGTH`] bytes.
+    /// Makes a token in the free slot; its user PIN is to be set by [`Token::init_pin`]. `label` has at most
+    /// [`LABEL_LENGTH`](crate::token::LABEL_LENGTH) bytes.
     ///
     /// Provides the storage root key where the TPM has none yet.
     /// Errors: [`Error::NotFound`] if `slot` is not the free one, or not any more.
