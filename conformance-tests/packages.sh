@@ -27,6 +27,7 @@ packages_for_tests='
 readelf                                             binutils
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
+/usr/lib/*/libtss2-tcti-tabrmd.so.0                 libtss2-tcti-tabrmd0
 dbus-daemon                                         dbus
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
 '

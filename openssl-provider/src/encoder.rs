@@ -65,7 +65,7 @@ fn public(key: &ProviderKey) -> Result<&PublicKey> {
 
 fn private(key: &ProviderKey) -> Result<&keyrivet_core::tss2_pem::Tss2Key> {
     let key = key.private_key().ok_or_else(|| Error::Unsupported("writing a key that has no private part".into()))?;
-    Ok(key.tss2())
+    key.tss2().ok_or_else(|| Error::Unsupported("writing a key that is in the TPM for good to a file".into()))
 }
 
 fn pem(label: &'static str, content: &[u8]) -> Result<Vec<u8>> {

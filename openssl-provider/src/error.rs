@@ -34,6 +34,8 @@ pub(crate) enum Reason {
     Unsupported,
     /// The data to be signed does not fit.
     DataInvalid,
+    /// The policy of the key forbids its use now.
+    PolicyFailed,
     /// A signature does not verify.
     SignatureInvalid,
     /// A fault of ours.
@@ -45,7 +47,7 @@ const fn item(reason: Reason, text: &'static CStr) -> Item {
 }
 
 /// Every reason with its text.
-pub(crate) static REASONS: [Item; 15] = [
+pub(crate) static REASONS: [Item; 16] = [
     item(Reason::PinIncorrect, c"wrong PIN"),
     item(Reason::PinLocked, c"PIN locked"),
     item(Reason::PinNeeded, c"PIN needed"),
@@ -58,6 +60,7 @@ pub(crate) static REASONS: [Item; 15] = [
     item(Reason::Malformed, c"malformed input"),
     item(Reason::Unsupported, c"not supported"),
     item(Reason::DataInvalid, c"invalid data"),
+    item(Reason::PolicyFailed, c"the key's policy does not allow its use now"),
     item(Reason::SignatureInvalid, c"invalid signature"),
     item(Reason::Internal, c"internal error"),
     Item::END,
@@ -77,7 +80,8 @@ pub(crate) fn reason(error: &Error) -> Reason {
         Error::Config(_) => Reason::Configuration,
         Error::Malformed { .. } => Reason::Malformed,
         Error::Unsupported(_) => Reason::Unsupported,
-        Error::DataInvalid(_) => Reason::DataInvalid,
+        Error::DataInvalid(_) | Error::EncryptedDataInvalid => Reason::DataInvalid,
+        Error::PolicyFailed(_) => Reason::PolicyFailed,
         Error::SignatureInvalid => Reason::SignatureInvalid,
     }
 }

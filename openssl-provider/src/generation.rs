@@ -145,7 +145,7 @@ impl Generation {
             Some(uri) => generate_into(&one_token(&self.provider, uri)?, uri, spec)?,
             None => {
                 let keyrivet = self.provider.keyrivet()?;
-                keyrivet.key_from_tss2(&keyrivet.generate_tss2(spec, b"")?)?
+                keyrivet.key_from_tss2(&keyrivet.generate_tss2(spec, b"", None, None)?)?
             }
         };
         Ok(ProviderKey::private(Arc::clone(&self.provider), key))
@@ -175,7 +175,7 @@ fn generate_into(token: &Arc<Token>, uri: &Pkcs11Uri, spec: KeySpec) -> Result<K
         token.login(User::User, &uri.pin()?.ok_or(Error::NotLoggedIn)?)?;
     }
     let (private, public) = attributes(uri, spec);
-    let mut object = token.generate(spec, private, public)?;
+    let mut object = token.generate(spec, None, private, public)?;
     if uri.id.is_none() {
         give_id(&mut object);
     }

@@ -442,6 +442,10 @@ fn signature_oids(hash: HashAlgorithm) -> SignatureOids {
         HashAlgorithm::Sha256 => ("1.2.840.113549.1.1.11", "1.2.840.10045.4.3.2"),
         HashAlgorithm::Sha384 => ("1.2.840.113549.1.1.12", "1.2.840.10045.4.3.3"),
         HashAlgorithm::Sha512 => ("1.2.840.113549.1.1.13", "1.2.840.10045.4.3.4"),
+        HashAlgorithm::Sha3_224 => ("2.16.840.1.101.3.4.3.13", "2.16.840.1.101.3.4.3.9"),
+        HashAlgorithm::Sha3_256 => ("2.16.840.1.101.3.4.3.14", "2.16.840.1.101.3.4.3.10"),
+        HashAlgorithm::Sha3_384 => ("2.16.840.1.101.3.4.3.15", "2.16.840.1.101.3.4.3.11"),
+        HashAlgorithm::Sha3_512 => ("2.16.840.1.101.3.4.3.16", "2.16.840.1.101.3.4.3.12"),
     };
     SignatureOids { rsa: ObjectIdentifier::new_unwrap(rsa), ecdsa: ObjectIdentifier::new_unwrap(ecdsa) }
 }

@@ -192,6 +192,7 @@ fn named_by_type(uri: &Pkcs11Uri, part: Part) -> bool {
     match part {
         Part::PrivateKey => kind == UriType::PrivateKey,
         Part::PublicKey => kind == UriType::PublicKey,
+        Part::SecretKey => kind == UriType::SecretKey,
         Part::Certificate => kind == UriType::Certificate,
         Part::Data => kind == UriType::Data,
     }

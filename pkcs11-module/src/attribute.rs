@@ -21,6 +21,7 @@ pub(crate) const PUBLIC_RSA: Kinds = 1 << 2;
 pub(crate) const PUBLIC_EC: Kinds = 1 << 3;
 pub(crate) const CERTIFICATE: Kinds = 1 << 4;
 pub(crate) const DATA: Kinds = 1 << 5;
+pub(crate) const SECRET: Kinds = 1 << 6;
 const PRIVATE: Kinds = PRIVATE_RSA | PRIVATE_EC;
 const PUBLIC: Kinds = PUBLIC_RSA | PUBLIC_EC;
 const KEYS: Kinds = PRIVATE | PUBLIC;
@@ -350,6 +351,7 @@ pub(crate) fn kind_of(part: Part, key_type: Option<KeyType>) -> Kinds {
         (Part::PublicKey, Some(KeyType::Rsa)) => PUBLIC_RSA,
         (Part::PublicKey, Some(KeyType::Ec)) => PUBLIC_EC,
         (Part::PrivateKey | Part::PublicKey, None) => 0,
+        (Part::SecretKey, _) => SECRET,
         (Part::Certificate, _) => CERTIFICATE,
         (Part::Data, _) => DATA,
     }

@@ -46,6 +46,9 @@ fn return_value(error: &keyrivet_core::Error) -> CK_RV {
         Core::Unsupported(_) => CKR_FUNCTION_NOT_SUPPORTED,
         Core::DataInvalid(_) => CKR_DATA_INVALID,
         Core::SignatureInvalid => CKR_SIGNATURE_INVALID,
+        Core::EncryptedDataInvalid => CKR_ENCRYPTED_DATA_INVALID,
+        // The key is there and the user may use it; what the machine has booted forbids it.
+        Core::PolicyFailed(_) => CKR_ACTION_PROHIBITED,
     }
 }
 

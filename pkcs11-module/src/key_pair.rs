@@ -39,7 +39,7 @@ impl Session {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
         let stored = (private.token_object, public.token_object);
-        let mut pair = token.generate(spec, private.attributes, public.attributes)?;
+        let mut pair = token.generate(spec, None, private.attributes, public.attributes)?;
         default_id(&mut pair);
         check_new_object(token, &pair, Part::PrivateKey, private_template)?;
         check_new_object(token, &pair, Part::PublicKey, public_template)?;

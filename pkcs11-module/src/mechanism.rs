@@ -274,6 +274,10 @@ mod tests {
             rsa_bits: vec![2048, 3072],
             curves: vec![Curve::P256, Curve::P384],
             hashes: vec![Sha256, Sha384],
+            aes_bits: Vec::new(),
+            cipher_modes: Vec::new(),
+            mac_hashes: Vec::new(),
+            sha1_signatures: false,
         }
     }
 

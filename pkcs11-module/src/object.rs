@@ -40,6 +40,7 @@ impl View {
         let part = match self.part {
             Part::PrivateKey => "private",
             Part::PublicKey => "public",
+            Part::SecretKey => "secret",
             Part::Certificate => "certificate",
             Part::Data => "data",
         };
@@ -91,6 +92,7 @@ fn class_of(part: Part) -> CK_OBJECT_CLASS {
     match part {
         Part::PrivateKey => CKO_PRIVATE_KEY,
         Part::PublicKey => CKO_PUBLIC_KEY,
+        Part::SecretKey => CKO_SECRET_KEY,
         Part::Certificate => CKO_CERTIFICATE,
         Part::Data => CKO_DATA,
     }

@@ -1,13 +1,11 @@
 //! The one table of hashes, curves and signature schemes, and what a key to be made is described by.
 
 use der::asn1::ObjectIdentifier;
-use sha1::Sha1;
-use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 
 /// A hash function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HashAlgorithm {
-    /// SHA-1: for verifying old signatures only.
+    /// SHA-1: for verifying old signatures; for making them only where the configuration says so.
     Sha1,
     /// SHA-224.
     Sha224,
@@ -17,6 +15,14 @@ pub enum HashAlgorithm {
     Sha384,
     /// SHA-512.
     Sha512,
+    /// SHA3-224.
+    Sha3_224,
+    /// SHA3-256.
+    Sha3_256,
+    /// SHA3-384.
+    Sha3_384,
+    /// SHA3-512.
+    Sha3_512,
 }
 
 struct HashRow {
@@ -32,37 +38,66 @@ const fn oid(text: &str) -> ObjectIdentifier {
     ObjectIdentifier::new_unwrap(text)
 }
 
-const HASHES: [HashRow; 5] = [
-    HashRow { algorithm: HashAlgorithm::Sha1, name: "SHA1", length: 20, oid: oid("1.3.14.3.2.26"), tpm: 0x0004 },
-    HashRow {
-        algorithm: HashAlgorithm::Sha224,
-        name: "SHA2-224",
-        length: 28,
-        oid: oid("2.16.840.1.101.3.4.2.4"),
-        tpm: 0,
-    },
-    HashRow {
-        algorithm: HashAlgorithm::Sha256,
-        name: "SHA2-256",
-        length: 32,
-        oid: oid("2.16.840.1.101.3.4.2.1"),
-        tpm: 0x000b,
-    },
-    HashRow {
-        algorithm: HashAlgorithm::Sha384,
-        name: "SHA2-384",
-        length: 48,
-        oid: oid("2.16.840.1.101.3.4.2.2"),
-        tpm: 0x000c,
-    },
-    HashRow {
-        algorithm: HashAlgorithm::Sha512,
-        name: "SHA2-512",
-        length: 64,
-        oid: oid("2.16.840.1.101.3.4.2.3"),
-        tpm: 0x000d,
-    },
+const fn hash(algorithm: HashAlgorithm, name: &'static str, length: usize, identifier: &str, tpm: u16) -> HashRow {
+    HashRow { algorithm, name, length, oid: oid(identifier), tpm }
+}
+
+const HASHES: [HashRow; 9] = [
+    hash(HashAlgorithm::Sha1, "SHA1", 20, "1.3.14.3.2.26", 0x0004),
+    hash(HashAlgorithm::Sha224, "SHA2-224", 28, "2.16.840.1.101.3.4.2.4", 0),
+    hash(HashAlgorithm::Sha256, "SHA2-256", 32, "2.16.840.1.101.3.4.2.1", 0x000b),
+    hash(HashAlgorithm::Sha384, "SHA2-384", 48, "2.16.840.1.101.3.4.2.2", 0x000c),
+    hash(HashAlgorithm::Sha512, "SHA2-512", 64, "2.16.840.1.101.3.4.2.3", 0x000d),
+    hash(HashAlgorithm::Sha3_224, "SHA3-224", 28, "2.16.840.1.101.3.4.2.7", 0),
+    hash(HashAlgorithm::Sha3_256, "SHA3-256", 32, "2.16.840.1.101.3.4.2.8", 0x0027),
+    hash(HashAlgorithm::Sha3_384, "SHA3-384", 48, "2.16.840.1.101.3.4.2.9", 0x0028),
+    hash(HashAlgorithm::Sha3_512, "SHA3-512", 64, "2.16.840.1.101.3.4.2.10", 0x0029),
 ];
+
+/// Does something with the type that implements a hash.
+macro_rules! with_hash {
+    ($hash:expr, $type:ident => $do:expr) => {
+        match $hash {
+            $crate::algorithm::HashAlgorithm::Sha1 => {
+                type $type = sha1::Sha1;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha224 => {
+                type $type = sha2::Sha224;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha256 => {
+                type $type = sha2::Sha256;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha384 => {
+                type $type = sha2::Sha384;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha512 => {
+                type $type = sha2::Sha512;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha3_224 => {
+                type $type = sha3::Sha3_224;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha3_256 => {
+                type $type = sha3::Sha3_256;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha3_384 => {
+                type $type = sha3::Sha3_384;
+                $do
+            }
+            $crate::algorithm::HashAlgorithm::Sha3_512 => {
+                type $type = sha3::Sha3_512;
+                $do
+            }
+        }
+    };
+}
+pub(crate) use with_hash;
 
 impl HashAlgorithm {
     /// Every hash, in the order of the table.
@@ -85,13 +120,13 @@ impl HashAlgorithm {
         self.row().name
     }
 
-    /// Reads any usual spelling: `SHA256`, `SHA-256`, `SHA2-256`, in any case.
+    /// Reads any usual spelling: `SHA256`, `SHA-256`, `SHA2-256`, `SHA3-256`, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
         let plain = |text: &str| text.to_ascii_uppercase().replace("SHA2-", "SHA").replace('-', "");
         Self::all().find(|hash| plain(hash.name()) == plain(name))
     }
 
-    /// The hash whose digest has this length, SHA-1 included.
+    /// The hash whose digest has this length, SHA-1 included, SHA-2 before SHA-3.
     pub fn from_digest_length(length: usize) -> Option<Self> {
         Self::all().find(|hash| hash.digest_length() == length)
     }
@@ -135,49 +170,49 @@ impl HashAlgorithm {
 
 /// A digest under way, in software.
 #[derive(Clone)]
-pub struct Digest(Running);
+pub struct Digest(Box<dyn Running>);
 
-#[derive(Clone)]
-enum Running {
-    Sha1(Sha1),
-    Sha224(Sha224),
-    Sha256(Sha256),
-    Sha384(Sha384),
-    Sha512(Sha512),
+/// What is asked of every hash.
+trait Running: Send + Sync {
+    fn update(&mut self, data: &[u8]);
+    fn finish(self: Box<Self>) -> Vec<u8>;
+    fn boxed_clone(&self) -> Box<dyn Running>;
+}
+
+impl<H: sha2::Digest + Clone + Send + Sync + 'static> Running for H {
+    fn update(&mut self, data: &[u8]) {
+        sha2::Digest::update(self, data);
+    }
+
+    fn finish(self: Box<Self>) -> Vec<u8> {
+        self.finalize().to_vec()
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Running> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Running> {
+    fn clone(&self) -> Self {
+        (**self).boxed_clone()
+    }
 }
 
 impl Digest {
     /// Starts a digest.
     pub fn new(hash: HashAlgorithm) -> Self {
-        Self(match hash {
-            HashAlgorithm::Sha1 => Running::Sha1(Sha1::new()),
-            HashAlgorithm::Sha224 => Running::Sha224(Sha224::new()),
-            HashAlgorithm::Sha256 => Running::Sha256(Sha256::new()),
-            HashAlgorithm::Sha384 => Running::Sha384(Sha384::new()),
-            HashAlgorithm::Sha512 => Running::Sha512(Sha512::new()),
-        })
+        Self(with_hash!(hash, H => Box::new(H::default())))
     }
 
     /// Adds data.
     pub fn update(&mut self, data: &[u8]) {
-        match &mut self.0 {
-            Running::Sha1(state) => state.update(data),
-            Running::Sha224(state) => state.update(data),
-            Running::Sha256(state) => state.update(data),
-            Running::Sha384(state) => state.update(data),
-            Running::Sha512(state) => state.update(data),
-        }
+        self.0.update(data);
     }
 
     /// The digest of everything added.
     pub fn finish(self) -> Vec<u8> {
-        match self.0 {
-            Running::Sha1(state) => state.finalize().to_vec(),
-            Running::Sha224(state) => state.finalize().to_vec(),
-            Running::Sha256(state) => state.finalize().to_vec(),
-            Running::Sha384(state) => state.finalize().to_vec(),
-            Running::Sha512(state) => state.finalize().to_vec(),
-        }
+        self.0.finish()
     }
 }
 
@@ -312,15 +347,117 @@ impl Curve {
 pub enum SignatureScheme {
     /// RSASSA-PKCS1-v1_5 (RFC 8017, 8.2) over a digest of this hash.
     RsaPkcs1(HashAlgorithm),
+    /// The padding of RSASSA-PKCS1-v1_5 over any data, at most 11 bytes shorter than the modulus.
+    RsaPkcs1Data,
     /// RSASSA-PSS (RFC 8017, 8.1), MGF1 with the same hash.
     RsaPss {
         /// The hash of the message and of MGF1.
         hash: HashAlgorithm,
-        /// Salt length in bytes; TPM keys sign with the hash's own length only.
+        /// Salt length in bytes. The TPM's own is the hash's; others need a key that may decrypt.
         salt_length: usize,
     },
+    /// The bare RSA operation (X.509's) over a number no longer than the modulus.
+    RsaRaw,
     /// ECDSA (FIPS 186-5) over a digest of any hash; signatures are `r || s`.
     Ecdsa,
+}
+
+/// How a message becomes an RSA ciphertext.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EncryptionScheme {
+    /// RSAES-PKCS1-v1_5 (RFC 8017, 7.2).
+    RsaPkcs1,
+    /// As [`Self::RsaPkcs1`], but a ciphertext with wrong padding decrypts, in constant time, to what looks like a
+    /// message: nobody learns from it whether the padding was right (Bleichenbacher).
+    RsaPkcs1Implicit,
+    /// RSAES-OAEP (RFC 8017, 7.1).
+    RsaOaep {
+        /// The hash of the label.
+        hash: HashAlgorithm,
+        /// The hash of MGF1.
+        mgf_hash: HashAlgorithm,
+        /// The label, mostly empty.
+        label: Vec<u8>,
+    },
+    /// The bare RSA operation (X.509's).
+    RsaRaw,
+}
+
+/// A mode of AES (SP 800-38A).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CipherMode {
+    /// ECB: whole blocks, no IV.
+    Ecb,
+    /// CBC: whole blocks.
+    Cbc,
+    /// CTR: the whole IV counts, big-endian.
+    Ctr,
+    /// CFB with segments of a whole block (CFB128).
+    Cfb,
+    /// OFB.
+    Ofb,
+}
+
+struct CipherRow {
+    mode: CipherMode,
+    name: &'static str,
+    /// TPM_ALG_ID (TCG Algorithm Registry).
+    tpm: u16,
+}
+
+const CIPHERS: [CipherRow; 5] = [
+    CipherRow { mode: CipherMode::Ecb, name: "ECB", tpm: 0x0044 },
+    CipherRow { mode: CipherMode::Cbc, name: "CBC", tpm: 0x0042 },
+    CipherRow { mode: CipherMode::Ctr, name: "CTR", tpm: 0x0040 },
+    CipherRow { mode: CipherMode::Cfb, name: "CFB", tpm: 0x0043 },
+    CipherRow { mode: CipherMode::Ofb, name: "OFB", tpm: 0x0041 },
+];
+
+impl CipherMode {
+    /// Every mode, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CIPHERS.iter().map(|row| row.mode)
+    }
+
+    /// Its name, e.g. `CBC`.
+    pub fn name(self) -> &'static str {
+        CIPHERS[self as usize].name
+    }
+
+    /// The mode of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|mode| mode.name() == name)
+    }
+
+    /// The TPM's algorithm identifier.
+    pub fn tpm_algorithm(self) -> u16 {
+        CIPHERS[self as usize].tpm
+    }
+
+    /// It takes whole blocks only.
+    pub fn needs_whole_blocks(self) -> bool {
+        matches!(self, Self::Ecb | Self::Cbc)
+    }
+}
+
+/// Which way a cipher goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Clear to cipher.
+    Encrypt,
+    /// Cipher to clear.
+    Decrypt,
+}
+
+/// What a secret key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    /// AES.
+    Aes,
+    /// A generic secret, which any HMAC takes.
+    Generic,
+    /// An HMAC of this hash.
+    Hmac(HashAlgorithm),
 }
 
 /// A key to be made.
@@ -359,6 +496,10 @@ mod tests {
         for (index, curve) in Curve::all().enumerate() {
             assert_eq!(curve as usize, index);
         }
+        for (index, mode) in CipherMode::all().enumerate() {
+            assert_eq!(mode as usize, index);
+            assert_eq!(CipherMode::from_name(mode.name()), Some(mode));
+        }
     }
 
     #[test]
@@ -379,6 +520,7 @@ mod tests {
             assert_eq!(HashAlgorithm::from_name(name), Some(HashAlgorithm::Sha256));
         }
         assert_eq!(HashAlgorithm::from_name("SHA-1"), Some(HashAlgorithm::Sha1));
+        assert_eq!(HashAlgorithm::from_name("sha3-512"), Some(HashAlgorithm::Sha3_512));
         assert_eq!(HashAlgorithm::from_name("MD5"), None);
         assert_eq!(Curve::from_name("p-384"), Some(Curve::P384));
     }

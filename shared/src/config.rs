@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::policy::PcrSelection;
 
 /// Where the configuration file is looked for unless `KEYRIVET_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "/etc/keyrivet/keyrivet.toml";
@@ -26,6 +27,27 @@ pub struct Config {
     pub hold: Duration,
     /// How long they stay held in all on a TPM without resource manager, so that other processes get their turn.
     pub hold_at_most: Duration,
+    /// Sign SHA-1 digests too, for peers that know nothing better.
+    pub sha1_signatures: bool,
+    /// PCRs whose present values every new key is bound to.
+    pub pcrs: Option<PcrSelection>,
+    /// What is in the TPM already and is to be an object of a token.
+    pub adopt: Vec<Adopt>,
+}
+
+/// A persistent key or an NV certificate to be adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopt {
+    /// Label of the token that adopts it.
+    pub token: String,
+    /// Handle of a persistent key (0x81......) or of an NV index with a certificate (0x01......).
+    pub handle: u32,
+    /// `CKA_LABEL` of the objects.
+    pub label: String,
+    /// `CKA_ID` of the objects; empty for the SHA-1 of the public key.
+    pub id: Vec<u8>,
+    /// The file with the key's authValue; `None` for an empty one.
+    pub auth_file: Option<PathBuf>,
 }
 
 /// The file's keys.
@@ -37,6 +59,32 @@ struct File {
     lock_dir: Option<PathBuf>,
     hold_ms: Option<u64>,
     hold_at_most_ms: Option<u64>,
+    sha1_signatures: bool,
+    pcrs: Option<String>,
+    adopt: Vec<AdoptText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdoptText {
+    token: String,
+    handle: u32,
+    #[serde(default)]
+    label: String,
+    #[serde(default)]
+    id: String,
+    auth_file: Option<PathBuf>,
+}
+
+impl AdoptText {
+    fn read(self) -> Result<Adopt> {
+        let wrong = |what: &str| Error::Config(format!("adopt 0x{:08x}: {what}", self.handle));
+        if !matches!(self.handle >> 24, 0x01 | 0x81) {
+            return Err(wrong("a handle of a persistent key is 0x81......, of an NV index 0x01......"));
+        }
+        let id = crate::hex::decode(&self.id).ok_or_else(|| wrong("its id is not in hexadecimal"))?;
+        Ok(Adopt { token: self.token, handle: self.handle, label: self.label, id, auth_file: self.auth_file })
+    }
 }
 
 impl Config {
@@ -44,21 +92,29 @@ impl Config {
     ///
     /// Errors: [`Error::Config`] for a named file that cannot be read, and for text in it that is not ours.
     pub fn load() -> Result<Self> {
-        Self::from_sources(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::load_with(|_| None)
     }
 
-    fn from_sources(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let file = match variable("KEYRIVET_CONFIG") {
+    /// As [`Self::load`], with values of the host's own configuration (openssl.cnf's) for the keys `tcti`, `store` and
+    /// `config`, the file. The environment goes before them, they before the file.
+    pub fn load_with(host: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        Self::from_sources(|name| std::env::var(name).ok().filter(|value| !value.is_empty()), host)
+    }
+
+    fn from_sources(variable: impl Fn(&str) -> Option<String>, host: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let file = match variable("KEYRIVET_CONFIG").or_else(|| host("config")) {
             Some(path) => read(Path::new(&path))?,
             None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
             None => File::default(),
         };
         let tcti = variable("KEYRIVET_TCTI")
+            .or_else(|| host("tcti"))
             .or(file.tcti)
             .or_else(|| variable("TPM2OPENSSL_TCTI"))
             .or_else(|| variable("TPM2TOOLS_TCTI"))
             .unwrap_or_else(|| DEFAULT_TCTI.into());
-        let store = match variable("KEYRIVET_STORE").map(PathBuf::from).or(file.store) {
+        let store = variable("KEYRIVET_STORE").or_else(|| host("store")).map(PathBuf::from).or(file.store);
+        let store = match store {
             Some(store) => store,
             None if Path::new(SYSTEM_STORE).is_dir() => SYSTEM_STORE.into(),
             None => user_store(&variable)?,
@@ -69,6 +125,9 @@ impl Config {
             lock_dir: file.lock_dir,
             hold: Duration::from_millis(file.hold_ms.unwrap_or(20)),
             hold_at_most: Duration::from_millis(file.hold_at_most_ms.unwrap_or(200)),
+            sha1_signatures: file.sha1_signatures,
+            pcrs: file.pcrs.map(|text| text.parse()).transpose()?,
+            adopt: file.adopt.into_iter().map(AdoptText::read).collect::<Result<_>>()?,
         })
     }
 }
@@ -96,10 +155,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let path = file.path().to_str().unwrap().to_owned();
-        Config::from_sources(|name| match name {
-            "KEYRIVET_CONFIG" => Some(path.clone()),
-            _ => variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
-        })
+        let given =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Config::from_sources(
+            |name| match name {
+                "KEYRIVET_CONFIG" => Some(path.clone()),
+                _ => given(name),
+            },
+            given,
+        )
     }
 
     #[test]
@@ -108,9 +172,24 @@ mod tests {
         let config = with(text, &[("KEYRIVET_TCTI", "variable"), ("TPM2TOOLS_TCTI", "last")]).unwrap();
         assert_eq!((config.tcti.as_str(), config.store.as_path()), ("variable", Path::new("/s")));
         assert_eq!(config.hold, Duration::from_millis(5));
+        assert_eq!(with(text, &[("tcti", "host"), ("KEYRIVET_TCTI", "variable")]).unwrap().tcti, "variable");
+        assert_eq!(with(text, &[("tcti", "host")]).unwrap().tcti, "host");
         assert_eq!(with(text, &[("TPM2TOOLS_TCTI", "last")]).unwrap().tcti, "file");
         assert_eq!(with("store = '/s'", &[("TPM2TOOLS_TCTI", "last")]).unwrap().tcti, "last");
         assert_eq!(with("store = '/s'", &[]).unwrap().tcti, DEFAULT_TCTI);
+    }
+
+    #[test]
+    fn what_is_to_be_adopted_and_bound_is_read() {
+        let text =
+            "sha1_signatures = true\npcrs = 'sha256:0,7'\n[[adopt]]\ntoken = 't'\nhandle = 0x81010001\nid = '01'\n";
+        let config = with(text, &[("KEYRIVET_STORE", "/s")]).unwrap();
+        assert!(config.sha1_signatures);
+        assert_eq!(config.pcrs.unwrap().to_string(), "sha256:0,7");
+        assert_eq!((config.adopt[0].handle, config.adopt[0].id.as_slice()), (0x8101_0001, &[1][..]));
+        for wrong in ["pcrs = 'x'", "[[adopt]]\ntoken = 't'\nhandle = 5", "[[adopt]]\ntoken = 't'"] {
+            assert!(with(wrong, &[("KEYRIVET_STORE", "/s")]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -84,10 +84,14 @@ pub enum Error {
     },
     /// This key, token or TPM cannot do that.
     Unsupported(String),
-    /// The data to sign has a length or a form the scheme does not take.
+    /// The data given has a length or a form that the scheme does not take.
     DataInvalid(String),
     /// The signature does not verify.
     SignatureInvalid,
+    /// The ciphertext does not decrypt: its padding or length is wrong.
+    EncryptedDataInvalid,
+    /// The key's policy does not allow its use now; the text says why.
+    PolicyFailed(String),
 }
 
 impl Error {
@@ -134,8 +138,10 @@ impl fmt::Display for Error {
             Self::Config(what) => write!(f, "configuration: {what}"),
             Self::Malformed { what, reason } => write!(f, "malformed {what}: {reason}"),
             Self::Unsupported(what) => write!(f, "not supported: {what}"),
-            Self::DataInvalid(what) => write!(f, "data to sign: {what}"),
+            Self::DataInvalid(what) => write!(f, "data: {what}"),
             Self::SignatureInvalid => f.write_str("the signature does not verify"),
+            Self::EncryptedDataInvalid => f.write_str("the data does not decrypt with this key and scheme"),
+            Self::PolicyFailed(what) => f.write_str(what),
         }
     }
 }

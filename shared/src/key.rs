@@ -1,131 +1,107 @@
-//! A private key in the TPM, ready for use: what loads it and what authorises it.
+//! A private key in the TPM, ready for use: what loads it, what authorises it, what it does.
 
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::algorithm::{HashAlgorithm, SignatureScheme};
+use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
-use crate::object::ObjectId;
+use crate::object::{KeyMaterial, ObjectId};
 use crate::public_area::{PublicArea, object_attribute};
-use crate::public_key::{PublicKey, check_digest};
+use crate::public_key::{PublicKey, check_digest, padded};
 use crate::token::Token;
-use crate::tpm::{self, Authority, Parent, Tpm, WrappedKey};
+use crate::tpm::{self, Authority, Parent, Place, Tpm, UsableKey};
 use crate::tss2_pem::Tss2Key;
+use crate::{random, rsa_padding};
 
 /// A private key in the TPM. Cheap to clone; it is loaded at its first use.
 #[derive(Clone)]
 pub struct Key {
+    tpm_key: TpmKey,
+    public_key: Arc<PublicKey>,
+}
+
+/// Any key in the TPM, asymmetric or secret.
+#[derive(Clone)]
+pub(crate) struct TpmKey {
     tpm: Tpm,
-    wrapped: Arc<Wrapped>,
+    place: Arc<KeyPlace>,
     owner: Owner,
 }
 
-struct Wrapped {
-    key: Tss2Key,
-    parent: Parent,
+/// Where a key is, and what the TPM says about it.
+struct KeyPlace {
+    source: Source,
     area: PublicArea,
+}
+
+enum Source {
+    Wrapped {
+        parent: Parent,
+        key: Tss2Key,
+    },
+    Persistent(u32),
+    /// A marshalled `TPMS_CONTEXT`.
+    Saved(Vec<u8>),
 }
 
 /// Where the authorisation comes from.
 #[derive(Clone)]
-enum Owner {
+pub(crate) enum Owner {
     /// Nowhere: the authValue is empty.
     Nobody,
-    /// The login of the key's token.
+    /// The login of the key's token; the authValue is the one derived for this object.
     Token(Arc<Token>, ObjectId),
+    /// The login of the key's token, which keeps the key's own authValue, if it has one, encrypted for this object.
+    Adopted(Arc<Token>, ObjectId, Option<Arc<Vec<u8>>>),
     /// Whoever gives the value; `None` so far.
     Anybody(Option<Arc<Zeroizing<Vec<u8>>>>),
 }
 
-impl Key {
-    pub(crate) fn of_token(tpm: Tpm, key: Tss2Key, token: Arc<Token>, id: ObjectId) -> Result<Self> {
-        Ok(Self { tpm, wrapped: Wrapped::new(key)?, owner: Owner::Token(token, id) })
+impl TpmKey {
+    pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
+        let area = key.public_area()?;
+        let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
+        Ok(Self { tpm, place: Arc::new(KeyPlace { source: Source::Wrapped { parent, key }, area }), owner })
     }
 
-    pub(crate) fn standalone(tpm: Tpm, key: Tss2Key) -> Result<Self> {
-        let owner = if key.empty_auth { Owner::Nobody } else { Owner::Anybody(None) };
-        Ok(Self { tpm, wrapped: Wrapped::new(key)?, owner })
+    pub(crate) fn persistent(tpm: Tpm, handle: u32, public: &[u8], owner: Owner) -> Result<Self> {
+        let place = KeyPlace { source: Source::Persistent(handle), area: PublicArea::parse(public)? };
+        Ok(Self { tpm, place: Arc::new(place), owner })
     }
 
-    /// Its public part.
-    pub fn public_key(&self) -> &PublicKey {
-        &self.wrapped.area.public_key
+    pub(crate) fn saved(tpm: Tpm, context: Vec<u8>, public: &[u8], owner: Owner) -> Result<Self> {
+        let place = KeyPlace { source: Source::Saved(context), area: PublicArea::parse(public)? };
+        Ok(Self { tpm, place: Arc::new(place), owner })
     }
 
-    /// The key file's content.
-    pub fn tss2(&self) -> &Tss2Key {
-        &self.wrapped.key
-    }
-
-    /// The token it belongs to. Its login is needed unless [`Token::is_open`].
-    pub fn token(&self) -> Option<&Arc<Token>> {
-        match &self.owner {
-            Owner::Token(token, _) => Some(token),
-            Owner::Nobody | Owner::Anybody(_) => None,
-        }
-    }
-
-    /// It needs an authorisation value of its own that was not given yet ([`Self::authorise`]).
-    pub fn needs_authorisation(&self) -> bool {
-        matches!(self.owner, Owner::Anybody(None))
-    }
-
-    /// Gives a key without token its authorisation value.
-    pub fn authorise(&mut self, value: Zeroizing<Vec<u8>>) {
-        if let Owner::Anybody(known) = &mut self.owner {
-            *known = Some(Arc::new(value));
-        }
-    }
-
-    /// The TPM lets it sign what it is given.
-    pub fn may_sign(&self) -> bool {
-        self.wrapped.area.has(object_attribute::SIGN) && !self.wrapped.area.has(object_attribute::RESTRICTED)
-    }
-
-    /// The TPM lets it decrypt (RSA) or derive (EC).
-    pub fn may_decrypt(&self) -> bool {
-        self.wrapped.area.has(object_attribute::DECRYPT) && !self.wrapped.area.has(object_attribute::RESTRICTED)
-    }
-
-    /// Signs a digest in the TPM. ECDSA signatures are `r || s`.
-    ///
-    /// Errors: [`Error::NotLoggedIn`], [`Error::Unsupported`], [`Error::TpmReplaced`] and those of the TPM.
-    pub fn sign(&self, scheme: SignatureScheme, digest: &[u8]) -> Result<Vec<u8>> {
-        if !self.may_sign() {
-            return Err(Error::Unsupported("signatures by a key that was not made for them".into()));
-        }
-        match scheme {
-            SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. } => {
-                check_digest(hash, digest)?;
-                if hash == HashAlgorithm::Sha1 || hash.tpm_algorithm().is_none() {
-                    return Err(Error::Unsupported(format!("signatures with {}", hash.name())));
-                }
-            }
-            SignatureScheme::Ecdsa => {}
-        }
-        if let SignatureScheme::RsaPss { hash, salt_length } = scheme {
-            if salt_length != hash.digest_length() {
-                return Err(Error::Unsupported("a PSS salt of another length than the digest's".into()));
-            }
-        }
+    /// Uses the key at the TPM.
+    fn use_with<T>(
+        &self,
+        mut operation: impl FnMut(&mut tpm::Connection, &UsableKey<'_>, &Authority) -> Result<T>,
+    ) -> Result<T> {
         let authority = self.authority()?;
-        let key = WrappedKey {
-            parent: self.wrapped.parent,
-            public: &self.wrapped.key.public,
-            private: &self.wrapped.key.private,
-            area: &self.wrapped.area,
+        let (place, policy) = match &self.place.source {
+            Source::Wrapped { parent, key } => {
+                let seed = key.secret.as_deref();
+                let place = Place::Wrapped { parent: *parent, public: &key.public, private: &key.private, seed };
+                (place, key.policy.as_slice())
+            }
+            Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
+            Source::Saved(context) => (Place::Saved(context), &[][..]),
         };
+        let key = UsableKey { place, area: &self.place.area, policy };
         self.tpm.with(|connection| {
-            let signed = connection.sign(&key, &authority, scheme, digest);
-            signed.map_err(|error| self.diagnose(connection, error))
+            let result = operation(connection, &key, &authority);
+            result.map_err(|error| self.diagnose(connection, error))
         })
     }
 
     fn authority(&self) -> Result<Authority> {
         Ok(match &self.owner {
-            Owner::Nobody => Authority::Empty,
+            Owner::Nobody | Owner::Adopted(_, _, None) => Authority::Empty,
             Owner::Token(token, id) => token.key_auth(*id)?.map_or(Authority::Empty, Authority::Random),
+            Owner::Adopted(token, id, Some(sealed)) => Authority::Chosen(token.open_data(*id, sealed)?),
             Owner::Anybody(Some(value)) => Authority::Chosen((**value).clone()),
             Owner::Anybody(None) => return Err(Error::NotLoggedIn),
         })
@@ -133,12 +109,16 @@ impl Key {
 
     /// What a failed use means.
     fn diagnose(&self, connection: &mut tpm::Connection, error: Error) -> Error {
-        match &self.owner {
-            Owner::Token(token, id) => {
+        let refused = tpm::is_authorisation_failure(&error);
+        match (&self.owner, &self.place.source) {
+            (_, Source::Persistent(handle)) if tpm::is_missing_handle(&error) => {
+                Error::TpmReplaced { what: format!("the key at 0x{handle:08x}") }
+            }
+            (Owner::Token(token, id) | Owner::Adopted(token, id, _), _) => {
                 let damaged =
                     |reason: &str| Error::ObjectCorrupt { path: token.object_path(*id), reason: reason.into() };
-                if tpm::is_authorisation_failure(&error) {
-                    return damaged("its authorisation is not this token's");
+                if refused {
+                    return damaged("its authorisation is not the one that this token knows");
                 }
                 match token.srk() {
                     Ok(srk) => {
@@ -148,18 +128,231 @@ impl Key {
                     Err(error) => error,
                 }
             }
-            Owner::Nobody | Owner::Anybody(_) if tpm::is_authorisation_failure(&error) => Error::PinIncorrect,
-            Owner::Nobody | Owner::Anybody(_) if tpm::is_not_ours(&error) => {
+            (Owner::Nobody, Source::Persistent(_) | Source::Saved(_)) if refused => Error::NotLoggedIn,
+            (Owner::Nobody | Owner::Anybody(_), _) if refused => Error::PinIncorrect,
+            (Owner::Nobody | Owner::Anybody(_), _) if tpm::is_not_ours(&error) => {
                 Error::TpmReplaced { what: "this key file".into() }
             }
-            Owner::Nobody | Owner::Anybody(_) => error,
+            (Owner::Nobody | Owner::Anybody(_), _) => error,
+        }
+    }
+
+    pub(crate) fn cipher(
+        &self,
+        how: (CipherMode, Direction),
+        iv: &mut Vec<u8>,
+        data: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        self.use_with(|tpm, key, authority| {
+            // A second try starts where the first did.
+            let mut next = iv.clone();
+            let output = tpm.cipher(key, authority, how, &mut next, data)?;
+            *iv = next;
+            Ok(output)
+        })
+    }
+
+    pub(crate) fn mac(&self, hash: HashAlgorithm, data: &[u8]) -> Result<Vec<u8>> {
+        self.use_with(|tpm, key, authority| tpm.mac(key, authority, hash, data))
+    }
+
+    fn token(&self) -> Option<&Arc<Token>> {
+        match &self.owner {
+            Owner::Token(token, _) | Owner::Adopted(token, ..) => Some(token),
+            Owner::Nobody | Owner::Anybody(_) => None,
         }
     }
 }
 
-impl Wrapped {
-    fn new(key: Tss2Key) -> Result<Arc<Self>> {
-        let area = key.public_area()?;
-        Ok(Arc::new(Self { parent: Parent::from_handle(key.parent)?, area, key }))
+impl Key {
+    pub(crate) fn new(tpm_key: TpmKey) -> Result<Self> {
+        let public_key = Arc::new(tpm_key.place.area.public_key()?.clone());
+        Ok(Self { tpm_key, public_key })
+    }
+
+    pub(crate) fn of_token(tpm: Tpm, key: &KeyMaterial, token: Arc<Token>, id: ObjectId) -> Result<Self> {
+        Self::new(match key {
+            KeyMaterial::Wrapped(key) => TpmKey::wrapped(tpm, key.clone(), Owner::Token(token, key.owner(id)))?,
+            KeyMaterial::Persistent(key) => {
+                let auth = key.sealed_auth.clone().map(Arc::new);
+                TpmKey::persistent(tpm, key.handle, &key.public, Owner::Adopted(token, id, auth))?
+            }
+        })
+    }
+
+    /// Its public part.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// The key file's content; `None` of a key that no file can hold.
+    pub fn tss2(&self) -> Option<&Tss2Key> {
+        match &self.tpm_key.place.source {
+            Source::Wrapped { key, .. } => Some(key),
+            Source::Persistent(_) | Source::Saved(_) => None,
+        }
+    }
+
+    /// The handle of a key that is in the TPM for good.
+    pub fn handle(&self) -> Option<u32> {
+        match self.tpm_key.place.source {
+            Source::Persistent(handle) => Some(handle),
+            Source::Wrapped { .. } | Source::Saved(_) => None,
+        }
+    }
+
+    /// The token it belongs to. Its login is needed unless [`Token::is_open`].
+    pub fn token(&self) -> Option<&Arc<Token>> {
+        self.tpm_key.token()
+    }
+
+    /// It needs an authorisation value of its own that was not given yet ([`Self::authorise`]).
+    ///
+    /// Of a persistent key only its use tells: it fails with [`Error::NotLoggedIn`] then.
+    pub fn needs_authorisation(&self) -> bool {
+        matches!(self.tpm_key.owner, Owner::Anybody(None))
+    }
+
+    /// Gives a key without token its authorisation value.
+    pub fn authorise(&mut self, value: Zeroizing<Vec<u8>>) {
+        if self.token().is_none() {
+            let empty = value.is_empty();
+            self.tpm_key.owner = if empty { Owner::Nobody } else { Owner::Anybody(Some(Arc::new(value))) };
+        }
+    }
+
+    /// The TPM lets it sign what it is given.
+    pub fn may_sign(&self) -> bool {
+        self.has(object_attribute::SIGN)
+    }
+
+    /// The TPM lets it decrypt (RSA) or derive (EC).
+    pub fn may_decrypt(&self) -> bool {
+        self.has(object_attribute::DECRYPT)
+    }
+
+    fn has(&self, usage: u32) -> bool {
+        let area = &self.tpm_key.place.area;
+        area.has(usage) && !area.has(object_attribute::RESTRICTED)
+    }
+
+    /// Signs a digest in the TPM, or of [`SignatureScheme::RsaPkcs1Data`] and [`SignatureScheme::RsaRaw`] the data itself.
+    /// ECDSA signatures are `r || s`.
+    ///
+    /// What `TPM2_Sign` cannot do is padded here and goes through the bare RSA operation, if the key may decrypt.
+    /// Errors: [`Error::NotLoggedIn`], [`Error::Unsupported`], [`Error::TpmReplaced`], [`Error::PolicyFailed`] and those
+    /// of the TPM.
+    pub fn sign(&self, scheme: SignatureScheme, digest: &[u8]) -> Result<Vec<u8>> {
+        if let SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. } = scheme {
+            check_digest(hash, digest)?;
+            if hash == HashAlgorithm::Sha1 && !self.tpm_key.tpm.config().sha1_signatures {
+                return Err(Error::Unsupported("SHA-1 signatures (sha1_signatures = true allows them)".into()));
+            }
+        }
+        if !self.may_sign() {
+            return Err(Error::Unsupported("signatures by a key that was not made for them".into()));
+        }
+        let signature = match self.padded_here(scheme, digest)? {
+            Some(block) => std::mem::take(&mut *self.rsa(&block)?),
+            None => self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest))?,
+        };
+        // Nothing but the result tells that another key was put at a persistent handle.
+        if let Some(handle) = self.handle() {
+            let verified = self.public_key.verify(scheme, digest, &signature);
+            verified.map_err(|_| Error::TpmReplaced { what: format!("the key at 0x{handle:08x}") })?;
+        }
+        Ok(signature)
+    }
+
+    /// The block for the bare RSA operation, where `TPM2_Sign` does not know the scheme.
+    fn padded_here(&self, scheme: SignatureScheme, data: &[u8]) -> Result<Option<Vec<u8>>> {
+        let PublicKey::Rsa { modulus, .. } = &*self.public_key else { return Ok(None) };
+        let by_tpm = |hash: HashAlgorithm| matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d));
+        match scheme {
+            SignatureScheme::RsaPkcs1(hash) if by_tpm(hash) => return Ok(None),
+            SignatureScheme::RsaPss { hash, salt_length } if by_tpm(hash) && salt_length == hash.digest_length() => {
+                return Ok(None);
+            }
+            SignatureScheme::Ecdsa => return Ok(None),
+            _ if self.may_decrypt() => {}
+            _ => {
+                return Err(Error::Unsupported(
+                    "this padding by a key that only signs: the TPM makes others with keys that may decrypt too".into(),
+                ));
+            }
+        }
+        let length = modulus.len();
+        match scheme {
+            SignatureScheme::RsaPkcs1(hash) => {
+                let info = [&hash.digest_info_prefix(), data].concat();
+                rsa_padding::pkcs1_signature_block(&info, length).map(Some)
+            }
+            SignatureScheme::RsaPkcs1Data => rsa_padding::pkcs1_signature_block(data, length).map(Some),
+            SignatureScheme::RsaPss { hash, salt_length } => {
+                let mut salt = vec![0; salt_length];
+                random::fill(&mut salt)?;
+                rsa_padding::pss_block(hash, data, &salt, self.public_key.bits()).map(Some)
+            }
+            SignatureScheme::RsaRaw => self.whole_block(data).map(Some),
+            SignatureScheme::Ecdsa => Ok(None),
+        }
+    }
+
+    /// A number below the modulus, in a block of its length.
+    fn whole_block(&self, number: &[u8]) -> Result<Vec<u8>> {
+        let PublicKey::Rsa { modulus, .. } = &*self.public_key else { return Ok(number.to_vec()) };
+        let block = padded(number, modulus.len());
+        if block.len() > modulus.len() || block >= *modulus {
+            return Err(Error::DataInvalid("a number that is not below the key's modulus".into()));
+        }
+        Ok(block)
+    }
+
+    /// Decrypts in the TPM. Padding is taken off here, in constant time.
+    ///
+    /// Errors: [`Error::EncryptedDataInvalid`] besides those of [`Self::sign`].
+    pub fn decrypt(&self, scheme: &EncryptionScheme, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let PublicKey::Rsa { modulus, .. } = &*self.public_key else {
+            return Err(Error::Unsupported("decryption by a key that is not RSA".into()));
+        };
+        if !self.may_decrypt() {
+            return Err(Error::Unsupported("decryption by a key that was not made for it".into()));
+        }
+        if ciphertext.len() != modulus.len() || ciphertext >= modulus.as_slice() {
+            return Err(Error::EncryptedDataInvalid);
+        }
+        let block = self.rsa(ciphertext)?;
+        match scheme {
+            EncryptionScheme::RsaPkcs1 => rsa_padding::pkcs1_message(&block),
+            EncryptionScheme::RsaPkcs1Implicit => {
+                Ok(rsa_padding::pkcs1_message_or_another(&block, random::of_this_process()?, ciphertext))
+            }
+            EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {
+                rsa_padding::oaep_message(&block, *hash, *mgf_hash, label)
+            }
+            EncryptionScheme::RsaRaw => Ok(block),
+        }
+    }
+
+    fn rsa(&self, block: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        self.tpm_key.use_with(|tpm, key, authority| tpm.rsa(key, authority, block))
+    }
+
+    /// ECDH in the TPM: the x coordinate shared with `peer`, a point (SEC 1, 2.3.3) on the same curve; as long as the
+    /// curve's coordinates.
+    ///
+    /// The cofactor of our curves is 1, so ECDH with cofactor is the same.
+    pub fn derive(&self, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let PublicKey::Ec { curve, .. } = &*self.public_key else {
+            return Err(Error::Unsupported("key agreement by a key that is not EC".into()));
+        };
+        if !self.may_decrypt() {
+            return Err(Error::Unsupported("key agreement by a key that was not made for it".into()));
+        }
+        let PublicKey::Ec { point, .. } = PublicKey::ec(*curve, peer)? else {
+            return Err(Error::malformed("EC public key", "not a point"));
+        };
+        let coordinates = point[1..].split_at(curve.coordinate_length());
+        self.tpm_key.use_with(|tpm, key, authority| tpm.ecdh(key, authority, coordinates))
     }
 }

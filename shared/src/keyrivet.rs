@@ -9,13 +9,16 @@ use crate::algorithm::KeySpec;
 use crate::auth::{self, TokenSecret};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::{Key, Owner, TpmKey};
 use crate::log::{self, Topic};
+use crate::object::KeyMaterial;
+use crate::policy::PcrPolicy;
 use crate::process::PerProcess;
 use crate::random;
+use crate::serialized::Serialized;
 use crate::store::{Store, TokenFile, UserSecret};
-use crate::token::{DESCRIPTION, Token, check_label};
-use crate::tpm::{self, Tpm};
+use crate::token::{self, DESCRIPTION, Token, check_label};
+use crate::tpm::{self, Parent, Tpm, template};
 use crate::tss2_pem::Tss2Key;
 
 /// A process's way to its tokens and its TPM. Cheap to clone; opening it touches neither.
@@ -122,6 +125,9 @@ impl Keyrivet {
             rsa_bits: capabilities.rsa_bits,
             curves: capabilities.curves,
             hashes: capabilities.hashes,
+            aes_bits: capabilities.aes_bits,
+            cipher_modes: capabilities.cipher_modes,
+            mac_hashes: capabilities.mac_hashes,
             srk: srk.public,
             salt,
             security_officer: sealed.into(),
@@ -149,25 +155,79 @@ impl Keyrivet {
                     Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
                     other => other,
                 })?;
-                Key::of_token(self.tpm().clone(), key.clone(), token, object.parse()?)
+                Key::of_token(self.tpm().clone(), &KeyMaterial::Wrapped(key.clone()), token, object.parse()?)
             }
-            _ => Key::standalone(self.tpm().clone(), key.clone()),
+            _ => {
+                let owner = if key.empty_auth { Owner::Nobody } else { Owner::Anybody(None) };
+                Key::new(TpmKey::wrapped(self.tpm().clone(), key.clone(), owner)?)
+            }
         }
     }
 
-    /// Makes a key for a key file, with this authorisation value (empty for none): under the storage root key where
-    /// there is one, else under the standard primary key of the owner hierarchy.
-    pub fn generate_tss2(&self, spec: KeySpec, authorisation: &[u8]) -> Result<Tss2Key> {
-        let (parent, created) = self.tpm().with(|connection| match connection.find_srk()? {
-            Some(srk) => Ok((tpm::SRK_HANDLE, connection.create_key(&srk, spec, authorisation)?)),
-            None => Ok((tpm::OWNER, connection.create_key_under_primary(spec, authorisation)?)),
+    /// A persistent key. Costs one TPM command, which reads its public area.
+    ///
+    /// Its authValue is taken to be empty until [`Key::authorise`] gives another.
+    pub fn key_from_handle(&self, handle: u32) -> Result<Key> {
+        let public = self.tpm().with(|tpm| tpm.read_persistent(handle))?;
+        Key::new(TpmKey::persistent(self.tpm().clone(), handle, &public, Owner::Nobody)?)
+    }
+
+    /// A key from what tpm2-tools write: a serialised handle (`tpm2_evictcontrol -o`) or a saved context (`-c`).
+    pub fn key_from_object_file(&self, file: &[u8]) -> Result<Key> {
+        let tpm = self.tpm().clone();
+        Key::new(match Serialized::parse(file)? {
+            Serialized::Handle(handle, public) => TpmKey::persistent(tpm, handle, &public, Owner::Nobody)?,
+            Serialized::Context(context, public) => TpmKey::saved(tpm, context, &public, Owner::Nobody)?,
+        })
+    }
+
+    /// The certificate in an NV index that anybody may read: its DER.
+    pub fn certificate_from_nv(&self, index: u32) -> Result<Vec<u8>> {
+        self.tpm().with(|tpm| tpm::read_nv(tpm, index)).and_then(|content| token::certificate(&content))
+    }
+
+    /// Handles of the TPM's persistent objects.
+    pub fn persistent_handles(&self) -> Result<Vec<u32>> {
+        self.tpm().with(tpm::persistent_handles)
+    }
+
+    /// Makes a key for a key file, with this authorisation value (empty for none): under the parent that is named, else
+    /// under the storage root key where there is one, else under the standard primary key of the owner hierarchy.
+    ///
+    /// `parent` is a persistent handle or a hierarchy, whose authValue is empty.
+    pub fn generate_tss2(
+        &self,
+        spec: KeySpec,
+        authorisation: &[u8],
+        parent: Option<u32>,
+        policy: Option<&PcrPolicy>,
+    ) -> Result<Tss2Key> {
+        let by_configuration = self.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None });
+        let policy = policy.or(by_configuration.as_ref());
+        let has_value = !authorisation.is_empty();
+        let (parent, created, steps) = self.tpm().with(|tpm| {
+            let (steps, digest) = policy.map(|policy| policy.steps(tpm, has_value)).transpose()?.unzip();
+            let template = template::key(spec, digest.as_deref())?;
+            let (parent, created) = match parent {
+                Some(parent) => (parent, tpm.create(Parent::from_handle(parent, false)?, &template, authorisation)?),
+                None => match tpm.find_srk()? {
+                    Some(srk) => (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?),
+                    None => {
+                        (tpm::OWNER, tpm.create(Parent::from_handle(tpm::OWNER, false)?, &template, authorisation)?)
+                    }
+                },
+            };
+            Ok((parent, created, steps))
         })?;
         Ok(Tss2Key {
-            empty_auth: authorisation.is_empty(),
+            empty_auth: !has_value,
             parent,
             public: created.public,
             private: created.private,
             description: None,
+            policy: steps.unwrap_or_default(),
+            secret: None,
+            rsa_parent: false,
         })
     }
 

@@ -7,8 +7,12 @@
 pub mod algorithm;
 pub mod error;
 pub mod hex;
+pub mod kdf;
+pub mod policy;
 pub mod public_area;
 pub mod public_key;
+#[cfg_attr(not(feature = "device"), allow(dead_code, reason = "what only private keys need"))]
+mod rsa_padding;
 pub mod sign;
 pub mod tss2_pem;
 pub mod uri;
@@ -19,6 +23,8 @@ mod auth;
 pub mod config;
 #[cfg(feature = "device")]
 mod ffi;
+#[cfg(feature = "device")]
+pub mod import;
 #[cfg(feature = "device")]
 pub mod key;
 #[cfg(feature = "device")]
@@ -33,6 +39,10 @@ pub mod process;
 mod random;
 #[cfg(feature = "device")]
 mod sealed_data;
+#[cfg(feature = "device")]
+pub mod secret_key;
+#[cfg(feature = "device")]
+mod serialized;
 #[cfg(feature = "device")]
 mod store;
 #[cfg(feature = "device")]

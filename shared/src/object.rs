@@ -5,7 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use zeroize::Zeroizing;
+
+use crate::algorithm::SecretKind;
 use crate::error::{Error, Result};
+use crate::public_area::PublicArea;
 use crate::public_key::PublicKey;
 use crate::tss2_pem::Tss2Key;
 
@@ -21,6 +25,13 @@ impl ObjectId {
         let mut bytes = [0; 16];
         crate::random::fill(&mut bytes)?;
         Ok(Self(bytes))
+    }
+
+    /// One that a digest of at least 16 bytes names.
+    pub(crate) fn from_digest(digest: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(digest).for_each(|(byte, digest)| *byte = *digest);
+        Self(bytes)
     }
 
     /// Its bytes.
@@ -80,7 +91,7 @@ pub struct Attributes {
     pub end_date: String,
     /// `CKA_TRUSTED`.
     pub trusted: bool,
-    /// `CKA_SIGN`, or `CKA_VERIFY` on a public key.
+    /// `CKA_SIGN`, or `CKA_VERIFY` on a public key. (A secret key has both, and likewise below.)
     pub sign: bool,
     /// `CKA_SIGN_RECOVER`, or `CKA_VERIFY_RECOVER` on a public key.
     pub sign_recover: bool,
@@ -90,6 +101,22 @@ pub struct Attributes {
     pub unwrap: bool,
     /// `CKA_DERIVE`.
     pub derive: bool,
+    /// `CKA_ENCRYPT` of a secret key.
+    pub encrypt: bool,
+    /// `CKA_VERIFY` of a secret key.
+    pub verify: bool,
+    /// `CKA_WRAP` of a secret key.
+    pub wrap: bool,
+    /// `CKA_SENSITIVE`; of a key in the TPM always true.
+    pub sensitive: bool,
+    /// `CKA_EXTRACTABLE`; of a key in the TPM always false.
+    pub extractable: bool,
+    /// `CKA_ALWAYS_SENSITIVE` of a secret key in memory.
+    pub always_sensitive: bool,
+    /// `CKA_NEVER_EXTRACTABLE` of a secret key in memory.
+    pub never_extractable: bool,
+    /// `CKA_WRAP_WITH_TRUSTED`.
+    pub wrap_with_trusted: bool,
     /// `CKA_ALWAYS_AUTHENTICATE`.
     pub always_authenticate: bool,
     /// `CKA_ALLOWED_MECHANISMS`: `CK_MECHANISM_TYPE` values; empty allows all.
@@ -122,6 +149,14 @@ impl Default for Attributes {
             decrypt: false,
             unwrap: false,
             derive: false,
+            encrypt: false,
+            verify: false,
+            wrap: false,
+            sensitive: true,
+            extractable: false,
+            always_sensitive: false,
+            never_extractable: false,
+            wrap_with_trusted: false,
             always_authenticate: false,
             allowed_mechanisms: Vec::new(),
             certificate_category: 0,
@@ -145,8 +180,8 @@ pub struct Object {
 pub enum Body {
     /// A private key in the TPM, with the public key object beside it while that exists.
     KeyPair {
-        /// The wrapped key.
-        key: Tss2Key,
+        /// The private key.
+        key: KeyMaterial,
         /// The same key's public part.
         public_key: PublicKey,
         /// Made outside and imported: neither `CKA_LOCAL` nor `CKA_ALWAYS_SENSITIVE`.
@@ -160,6 +195,15 @@ pub enum Body {
     PublicKey {
         /// The key.
         public_key: PublicKey,
+        /// Its attributes.
+        attributes: Attributes,
+    },
+    /// A secret key.
+    SecretKey {
+        /// The key.
+        secret: SecretMaterial,
+        /// What it is for.
+        kind: SecretKind,
         /// Its attributes.
         attributes: Attributes,
     },
@@ -179,6 +223,70 @@ pub enum Body {
     },
 }
 
+/// Where a private key is.
+#[derive(Clone, Debug)]
+pub enum KeyMaterial {
+    /// Wrapped by the TPM, to be loaded for each burst of uses.
+    Wrapped(Tss2Key),
+    /// In the TPM for good: a key that was there before us, adopted.
+    Persistent(PersistentKey),
+}
+
+/// A persistent key of the TPM.
+#[derive(Clone, Debug)]
+pub struct PersistentKey {
+    /// Its handle, 0x81......
+    pub handle: u32,
+    /// `TPM2B_PUBLIC`, marshalled.
+    pub public: Vec<u8>,
+    /// Its own authValue, encrypted under the token's secret; `None` for an empty one.
+    pub sealed_auth: Option<Vec<u8>>,
+}
+
+impl KeyMaterial {
+    /// The TPM's public area of the key.
+    pub fn public_area(&self) -> Result<PublicArea> {
+        PublicArea::parse(match self {
+            Self::Wrapped(key) => &key.public,
+            Self::Persistent(key) => &key.public,
+        })
+    }
+
+    /// The key file's content, of a key that is wrapped.
+    pub fn tss2(&self) -> Option<&Tss2Key> {
+        match self {
+            Self::Wrapped(key) => Some(key),
+            Self::Persistent(_) => None,
+        }
+    }
+}
+
+/// Where a secret key is.
+#[derive(Clone, Debug)]
+pub enum SecretMaterial {
+    /// In the TPM, wrapped by it.
+    Tpm {
+        /// The wrapped key.
+        key: Tss2Key,
+        /// Its length in bytes.
+        length: usize,
+        /// Made outside and imported.
+        imported: bool,
+    },
+    /// In memory, of a session object: never stored.
+    Memory(Zeroizing<Vec<u8>>),
+}
+
+impl SecretMaterial {
+    /// Its length in bytes.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Tpm { length, .. } => *length,
+            Self::Memory(value) => value.len(),
+        }
+    }
+}
+
 /// One of the PKCS#11 objects that an [`Object`] stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
@@ -186,6 +294,8 @@ pub enum Part {
     PrivateKey,
     /// The public key of a pair, or one on its own.
     PublicKey,
+    /// The secret key.
+    SecretKey,
     /// The certificate.
     Certificate,
     /// The data.
@@ -199,6 +309,7 @@ impl Object {
             Body::KeyPair { public: Some(_), .. } => &[Part::PrivateKey, Part::PublicKey],
             Body::KeyPair { public: None, .. } => &[Part::PrivateKey],
             Body::PublicKey { .. } => &[Part::PublicKey],
+            Body::SecretKey { .. } => &[Part::SecretKey],
             Body::Certificate { .. } => &[Part::Certificate],
             Body::Data { .. } => &[Part::Data],
         };
@@ -211,6 +322,7 @@ impl Object {
             (Body::KeyPair { private, .. }, Part::PrivateKey) => Some(private),
             (Body::KeyPair { public, .. }, Part::PublicKey) => public.as_ref(),
             (Body::PublicKey { attributes, .. }, Part::PublicKey)
+            | (Body::SecretKey { attributes, .. }, Part::SecretKey)
             | (Body::Certificate { attributes, .. }, Part::Certificate)
             | (Body::Data { attributes, .. }, Part::Data) => Some(attributes),
             _ => None,
@@ -223,6 +335,7 @@ impl Object {
             (Body::KeyPair { private, .. }, Part::PrivateKey) => Some(private),
             (Body::KeyPair { public, .. }, Part::PublicKey) => public.as_mut(),
             (Body::PublicKey { attributes, .. }, Part::PublicKey)
+            | (Body::SecretKey { attributes, .. }, Part::SecretKey)
             | (Body::Certificate { attributes, .. }, Part::Certificate)
             | (Body::Data { attributes, .. }, Part::Data) => Some(attributes),
             _ => None,
@@ -233,7 +346,7 @@ impl Object {
     pub fn public_key(&self) -> Option<&PublicKey> {
         match &self.body {
             Body::KeyPair { public_key, .. } | Body::PublicKey { public_key, .. } => Some(public_key),
-            Body::Certificate { .. } | Body::Data { .. } => None,
+            Body::SecretKey { .. } | Body::Certificate { .. } | Body::Data { .. } => None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! `TPM2B_PUBLIC` as bytes: what a TPM guarantees of a key, read without any TPM library.
+//! `TPM2B_PUBLIC` as bytes: what a TPM guarantees of an object, read without any TPM library.
 
 use crate::algorithm::{Curve, HashAlgorithm};
 use crate::error::{Error, Result};
@@ -31,21 +31,40 @@ pub struct PublicArea {
     pub attributes: u32,
     /// Digest of the policy that may use the object; empty for none.
     pub policy: Vec<u8>,
-    /// The public key.
-    pub public_key: PublicKey,
+    /// What kind of object it is, with its public part.
+    pub content: Content,
     /// The Name: nameAlg and the digest of the public area with it (Part 1, 16).
     pub name: Vec<u8>,
+    /// Key size of the cipher that protects a storage key's children, in bits; 0 for other keys.
+    pub cipher_bits: u16,
     /// The hash that makes the Name, and that key derivation for this key uses.
     pub name_hash: HashAlgorithm,
 }
 
+/// The kinds of TPM objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// An asymmetric key.
+    Asymmetric(PublicKey),
+    /// An AES key.
+    Aes {
+        /// Its size, in bits.
+        bits: u16,
+    },
+    /// An HMAC key, or sealed data.
+    KeyedHash,
+}
+
 const TPM_ALG_RSA: u16 = 0x0001;
+const TPM_ALG_AES: u16 = 0x0006;
+const TPM_ALG_KEYEDHASH: u16 = 0x0008;
+const TPM_ALG_SYMCIPHER: u16 = 0x0025;
 const TPM_ALG_ECC: u16 = 0x0023;
 const TPM_ALG_NULL: u16 = 0x0010;
 const TPM_ALG_ECDAA: u16 = 0x001a;
 
 impl PublicArea {
-    /// Reads a marshalled `TPM2B_PUBLIC` of an asymmetric key.
+    /// Reads a marshalled `TPM2B_PUBLIC`.
     pub fn parse(tpm2b_public: &[u8]) -> Result<Self> {
         let mut outer = Reader(tpm2b_public);
         let area = outer.sized()?;
@@ -58,14 +77,25 @@ impl PublicArea {
             .ok_or_else(|| Error::Unsupported(format!("TPM object names by algorithm 0x{name_algorithm:04x}")))?;
         let attributes = reader.u32()?;
         let policy = reader.sized()?.to_vec();
-        let public_key = match kind {
-            TPM_ALG_RSA => reader.rsa()?,
-            TPM_ALG_ECC => reader.ecc()?,
+        let mut cipher_bits = 0;
+        let content = match kind {
+            TPM_ALG_RSA => Content::Asymmetric(reader.rsa(&mut cipher_bits)?),
+            TPM_ALG_ECC => Content::Asymmetric(reader.ecc(&mut cipher_bits)?),
+            TPM_ALG_SYMCIPHER => reader.symmetric_cipher()?,
+            TPM_ALG_KEYEDHASH => reader.keyed_hash()?,
             other => return Err(Error::Unsupported(format!("TPM objects of type 0x{other:04x}"))),
         };
         reader.end()?;
         let name = [&name_algorithm.to_be_bytes()[..], &name_hash.digest(area)].concat();
-        Ok(Self { attributes, policy, public_key, name, name_hash })
+        Ok(Self { attributes, policy, content, name, cipher_bits, name_hash })
+    }
+
+    /// The public key of an asymmetric key.
+    pub fn public_key(&self) -> Result<&PublicKey> {
+        match &self.content {
+            Content::Asymmetric(key) => Ok(key),
+            Content::Aes { .. } | Content::KeyedHash => Err(Error::Unsupported("a secret key in a key's place".into())),
+        }
     }
 
     /// Whether all these bits of `TPMA_OBJECT` are set.
@@ -102,12 +132,37 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(wrong("bytes follow its end")) }
     }
 
-    /// `TPMT_SYM_DEF_OBJECT`.
-    fn symmetric(&mut self) -> Result<()> {
-        if self.u16()? != TPM_ALG_NULL {
-            self.take(4)?;
+    /// `TPMT_SYM_DEF_OBJECT`: the size of its key, in bits.
+    fn symmetric(&mut self) -> Result<u16> {
+        if self.u16()? == TPM_ALG_NULL {
+            return Ok(0);
         }
-        Ok(())
+        let bits = self.u16()?;
+        let _mode = self.u16()?;
+        Ok(bits)
+    }
+
+    /// `TPMS_SYMCIPHER_PARMS` and the unique digest (Part 2, 12.2.3.2).
+    fn symmetric_cipher(&mut self) -> Result<Content> {
+        let algorithm = self.u16()?;
+        if algorithm != TPM_ALG_AES {
+            return Err(Error::Unsupported(format!("TPM ciphers of type 0x{algorithm:04x}")));
+        }
+        let bits = self.u16()?;
+        let _mode = self.u16()?;
+        self.sized()?;
+        Ok(Content::Aes { bits })
+    }
+
+    /// `TPMS_KEYEDHASH_PARMS` and the unique digest (Part 2, 12.2.3.3).
+    fn keyed_hash(&mut self) -> Result<Content> {
+        const TPM_ALG_XOR: u16 = 0x000a;
+        let scheme = self.u16()?;
+        if scheme != TPM_ALG_NULL {
+            self.take(if scheme == TPM_ALG_XOR { 4 } else { 2 })?;
+        }
+        self.sized()?;
+        Ok(Content::KeyedHash)
     }
 
     /// A scheme with its hash: `TPMT_RSA_SCHEME`, `TPMT_ECC_SCHEME`, `TPMT_KDF_SCHEME`.
@@ -121,8 +176,8 @@ impl<'a> Reader<'a> {
     }
 
     /// `TPMS_RSA_PARMS` and the modulus (Part 2, 12.2.3.5).
-    fn rsa(&mut self) -> Result<PublicKey> {
-        self.symmetric()?;
+    fn rsa(&mut self, cipher_bits: &mut u16) -> Result<PublicKey> {
+        *cipher_bits = self.symmetric()?;
         self.scheme()?;
         self.u16()?;
         let exponent = match self.u32()? {
@@ -133,8 +188,8 @@ impl<'a> Reader<'a> {
     }
 
     /// `TPMS_ECC_PARMS` and the point (Part 2, 12.2.3.6).
-    fn ecc(&mut self) -> Result<PublicKey> {
-        self.symmetric()?;
+    fn ecc(&mut self, cipher_bits: &mut u16) -> Result<PublicKey> {
+        *cipher_bits = self.symmetric()?;
         self.scheme()?;
         let id = self.u16()?;
         let curve = Curve::from_tpm_curve(id).ok_or_else(|| Error::Unsupported(format!("TPM curve 0x{id:04x}")))?;

@@ -3,14 +3,16 @@
 use der::asn1::{Any, BitString, UintRef};
 use der::{Decode, Encode, Sequence};
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
+use rsa::rand_core::RngCore as _;
 use rsa::traits::{PublicKeyParts as _, SignatureScheme as _};
-use rsa::{BigUint, Pkcs1v15Sign, Pss, RsaPublicKey};
-use sha1::Sha1;
-use sha2::{Sha224, Sha256, Sha384, Sha512};
+use rsa::{BigUint, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss, RsaPublicKey};
 use spki::{AlgorithmIdentifierOwned, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 
-use crate::algorithm::{Curve, HashAlgorithm, SignatureScheme};
+use crate::algorithm::{Curve, EncryptionScheme, HashAlgorithm, SignatureScheme, with_hash};
 use crate::error::{Error, Result};
+use crate::rsa_padding;
+
+pub use crate::rsa_padding::pkcs1_signature_data;
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -103,6 +105,21 @@ impl PublicKey {
         Self::from_spki_der(&certificate.tbs_certificate.subject_public_key_info.to_der().map_err(malformed)?)
     }
 
+    /// The DER of the subject's Name in a DER X.509 certificate.
+    pub fn certificate_subject(der: &[u8]) -> Result<Vec<u8>> {
+        let malformed = |error: der::Error| Error::malformed("certificate", error);
+        let certificate = x509_cert::Certificate::from_der(der).map_err(malformed)?;
+        certificate.tbs_certificate.subject.to_der().map_err(malformed)
+    }
+
+    /// The `CKA_ID` that NSS computes: the SHA-1 of the modulus or the point.
+    pub fn default_id(&self) -> Vec<u8> {
+        HashAlgorithm::Sha1.digest(match self {
+            Self::Rsa { modulus, .. } => modulus,
+            Self::Ec { point, .. } => point,
+        })
+    }
+
     /// The DER `SubjectPublicKeyInfo`.
     pub fn to_spki_der(&self) -> Result<Vec<u8>> {
         let malformed = |error: der::Error| Error::malformed("public key", error);
@@ -174,20 +191,73 @@ impl PublicKey {
             (Self::Rsa { modulus, exponent }, SignatureScheme::RsaPss { hash, salt_length }) => {
                 check_digest(hash, digest)?;
                 let key = rsa_key(modulus, exponent)?;
-                let padding = match hash {
-                    HashAlgorithm::Sha1 => Pss::new_with_salt::<Sha1>(salt_length),
-                    HashAlgorithm::Sha224 => Pss::new_with_salt::<Sha224>(salt_length),
-                    HashAlgorithm::Sha256 => Pss::new_with_salt::<Sha256>(salt_length),
-                    HashAlgorithm::Sha384 => Pss::new_with_salt::<Sha384>(salt_length),
-                    HashAlgorithm::Sha512 => Pss::new_with_salt::<Sha512>(salt_length),
-                };
+                let padding = with_hash!(hash, H => Pss::new_with_salt::<H>(salt_length));
                 signature.len() == key.size() && padding.verify(&key, digest, signature).is_ok()
+            }
+            (Self::Rsa { .. }, SignatureScheme::RsaPkcs1Data) => {
+                let block = self.recover(signature)?;
+                rsa_padding::pkcs1_signature_data(&block).is_ok_and(|data| data == digest)
+            }
+            (Self::Rsa { .. }, SignatureScheme::RsaRaw) => {
+                without_leading_zeros(&self.recover(signature)?) == without_leading_zeros(digest)
             }
             (Self::Ec { curve, point }, SignatureScheme::Ecdsa) => verify_ecdsa(*curve, point, digest, signature),
             _ => return Err(Error::Unsupported("this signature scheme with this type of key".into())),
         };
         if verified { Ok(()) } else { Err(Error::SignatureInvalid) }
     }
+
+    /// The RSA public operation on a signature: the block that was signed, as long as the modulus.
+    pub fn recover(&self, signature: &[u8]) -> Result<Vec<u8>> {
+        let Self::Rsa { modulus, exponent } = self else {
+            return Err(Error::Unsupported("recovery from signatures of a key that is not RSA".into()));
+        };
+        let key = rsa_key(modulus, exponent)?;
+        let number = BigUint::from_bytes_be(signature);
+        if signature.len() != key.size() || number >= *key.n() {
+            return Err(Error::SignatureInvalid);
+        }
+        let block = rsa::hazmat::rsa_encrypt(&key, &number).map_err(|_| Error::SignatureInvalid)?;
+        Ok(padded(&block.to_bytes_be(), key.size()))
+    }
+
+    /// Encrypts to this RSA key, in software.
+    ///
+    /// Errors: [`Error::DataInvalid`] for more than the key and the padding take.
+    pub fn encrypt(&self, scheme: &EncryptionScheme, clear: &[u8]) -> Result<Vec<u8>> {
+        let Self::Rsa { modulus, exponent } = self else {
+            return Err(Error::Unsupported("encryption to a key that is not RSA".into()));
+        };
+        let key = rsa_key(modulus, exponent)?;
+        let too_long = |_| Error::DataInvalid("more than this key encrypts at once".into());
+        let random = &mut rsa::rand_core::OsRng;
+        match scheme {
+            EncryptionScheme::RsaPkcs1 | EncryptionScheme::RsaPkcs1Implicit => {
+                key.encrypt(random, Pkcs1v15Encrypt, clear).map_err(too_long)
+            }
+            EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {
+                let mut seed = vec![0; hash.digest_length()];
+                random.try_fill_bytes(&mut seed).map_err(|error| Error::malformed("random numbers", error))?;
+                let block = rsa_padding::oaep_block(clear, *hash, *mgf_hash, label, &seed, key.size())?;
+                self.encrypt(&EncryptionScheme::RsaRaw, &block)
+            }
+            EncryptionScheme::RsaRaw => {
+                let number = BigUint::from_bytes_be(clear);
+                if clear.len() > key.size() || number >= *key.n() {
+                    return Err(Error::DataInvalid("more than this key encrypts at once".into()));
+                }
+                let block = rsa::hazmat::rsa_encrypt(&key, &number).map_err(too_long)?;
+                Ok(padded(&block.to_bytes_be(), key.size()))
+            }
+        }
+    }
+}
+
+/// A number in `length` bytes, big-endian.
+pub(crate) fn padded(number: &[u8], length: usize) -> Vec<u8> {
+    let mut padded = vec![0; length.saturating_sub(number.len())];
+    padded.extend_from_slice(number);
+    padded
 }
 
 /// Checks that `digest` has the length of `hash`.

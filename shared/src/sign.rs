@@ -23,12 +23,12 @@ pub struct SignatureData {
 #[derive(Clone, Copy)]
 enum PendingScheme {
     Known(SignatureScheme),
-    /// `CKM_RSA_PKCS`: the `DigestInfo` that comes as data names the hash.
+    /// `CKM_RSA_PKCS`: a `DigestInfo` that comes as data names the hash; any other data is padded as it is.
     FromDigestInfo,
 }
 
-/// Longest prepared input: a digest, or a `DigestInfo` of one.
-const MAX_PREPARED: usize = 256;
+/// Longest prepared input: a block as long as the longest modulus.
+const MAX_PREPARED: usize = 1024;
 
 impl SignatureData {
     /// A signature over a message, hashed with `hash` here.
@@ -46,13 +46,18 @@ impl SignatureData {
         Self { scheme: PendingScheme::FromDigestInfo, input: SignatureInput::Prepared(Vec::new()) }
     }
 
+    /// The bare RSA operation on data that the caller has padded (`CKM_RSA_X_509`).
+    pub fn raw() -> Self {
+        Self::digest(SignatureScheme::RsaRaw)
+    }
+
     /// Adds data.
     pub fn update(&mut self, data: &[u8]) -> Result<()> {
         match &mut self.input {
             SignatureInput::Message(digest) => digest.update(data),
             SignatureInput::Prepared(prepared) => {
                 if prepared.len() + data.len() > MAX_PREPARED {
-                    return Err(Error::DataInvalid("longer than any digest".into()));
+                    return Err(Error::DataInvalid("longer than any key can sign".into()));
                 }
                 prepared.extend_from_slice(data);
             }
@@ -62,7 +67,7 @@ impl SignatureData {
 
     /// The scheme and the digest to be signed.
     ///
-    /// Errors: [`Error::DataInvalid`] where the data is no digest, or no `DigestInfo` of a known hash.
+    /// Errors: [`Error::DataInvalid`] where the data is no digest.
     pub fn finish(self) -> Result<(SignatureScheme, Vec<u8>)> {
         let data = match self.input {
             SignatureInput::Message(digest) => digest.finish(),
@@ -77,13 +82,13 @@ impl SignatureData {
                     SignatureScheme::Ecdsa if data.is_empty() => {
                         return Err(Error::DataInvalid("no digest was given".into()));
                     }
-                    SignatureScheme::Ecdsa => {}
+                    SignatureScheme::Ecdsa | SignatureScheme::RsaPkcs1Data | SignatureScheme::RsaRaw => {}
                 }
                 Ok((scheme, data))
             }
             PendingScheme::FromDigestInfo => match HashAlgorithm::from_digest_info(&data) {
                 Some((hash, digest)) => Ok((SignatureScheme::RsaPkcs1(hash), digest.to_vec())),
-                None => Err(Error::DataInvalid("not the DigestInfo of a hash that we know".into())),
+                None => Ok((SignatureScheme::RsaPkcs1Data, data)),
             },
         }
     }

@@ -2,9 +2,10 @@
 
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, Utf8StringRef};
 use der::pem::LineEnding;
-use der::{Decode, Encode, Sequence};
+use der::{Encode, Reader as _, Sequence, SliceReader, Tag};
 
 use crate::error::{Error, Result};
+use crate::policy::PolicyStep;
 use crate::public_area::PublicArea;
 use crate::public_key::PublicKey;
 
@@ -12,6 +13,8 @@ use crate::public_key::PublicKey;
 pub const PEM_LABEL: &str = "TSS2 PRIVATE KEY";
 /// `id-loadablekey`: a key that TPM2_Load takes as it is.
 const LOADABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
+/// `id-importablekey`: a key that TPM2_Import takes, wrapped to its parent somewhere else.
+const IMPORTABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.4");
 
 /// A wrapped TPM key as its file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,20 +30,24 @@ pub struct Tss2Key {
     pub private: Vec<u8>,
     /// Free text; a key of a token that needs a login names both here.
     pub description: Option<String>,
+    /// The steps that satisfy its policy; empty for a key without one.
+    pub policy: Vec<PolicyStep>,
+    /// Of an importable key: the content of `TPM2B_ENCRYPTED_SECRET` that TPM2_Import takes with it.
+    pub secret: Option<Vec<u8>>,
+    /// A parent that is a hierarchy stands for its RSA primary key, not the one of P-256.
+    pub rsa_parent: bool,
 }
 
-/// `TPMKey` of the draft, section 3.1.
+/// `TPMKey` of the draft, section 3.1, to be written.
 #[derive(Sequence)]
 struct TpmKey<'a> {
     kind: ObjectIdentifier,
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
     empty_auth: Option<bool>,
     #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
-    policy: Option<AnyRef<'a>>,
+    policy: Option<Vec<TpmPolicy<'a>>>,
     #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
     secret: Option<OctetStringRef<'a>>,
-    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
-    auth_policy: Option<AnyRef<'a>>,
     #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
     description: Option<Utf8StringRef<'a>>,
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
@@ -50,28 +57,30 @@ struct TpmKey<'a> {
     private: OctetStringRef<'a>,
 }
 
+/// `TPMPolicy` of the draft, section 3.1.2.
+#[derive(Sequence)]
+struct TpmPolicy<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    command: u32,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    parameters: OctetStringRef<'a>,
+}
+
 impl Tss2Key {
-    /// Reads DER.
+    /// Reads DER. Optional fields that we do not know, and the alternatives in `authPolicy`, are passed over.
     ///
-    /// Errors: [`Error::Malformed`]; [`Error::Unsupported`] for importable and sealed keys and keys with a policy.
+    /// Errors: [`Error::Malformed`]; [`Error::Unsupported`] for sealed data and keys of types unknown.
     pub fn from_der(der: &[u8]) -> Result<Self> {
-        let key = TpmKey::from_der(der).map_err(malformed)?;
-        if key.kind != LOADABLE_KEY {
-            return Err(Error::Unsupported(format!("TPM key files of type {}", key.kind)));
+        let mut reader = SliceReader::new(der).map_err(malformed)?;
+        let key = reader.sequence(Self::read).map_err(malformed)?;
+        reader.finish(()).map_err(malformed)?;
+        let (kind, key) = key;
+        if kind != LOADABLE_KEY && kind != IMPORTABLE_KEY {
+            return Err(Error::Unsupported(format!("TPM key files of type {kind}")));
         }
-        if key.policy.is_some() || key.auth_policy.is_some() || key.secret.is_some() {
-            return Err(Error::Unsupported("TPM key files with a policy".into()));
+        if (kind == IMPORTABLE_KEY) != key.secret.is_some() {
+            return Err(malformed("an importable key has a secret, and no other has"));
         }
-        if key.rsa_parent == Some(true) {
-            return Err(Error::Unsupported("TPM key files under an RSA primary key".into()));
-        }
-        let key = Self {
-            empty_auth: key.empty_auth.unwrap_or(false),
-            parent: key.parent,
-            public: key.public.as_bytes().to_vec(),
-            private: key.private.as_bytes().to_vec(),
-            description: key.description.map(|text| text.as_str().to_owned()),
-        };
         let length = key.private.split_first_chunk().map(|(size, rest)| (u16::from_be_bytes(*size), rest.len()));
         if length.is_none_or(|(told, found)| usize::from(told) != found) {
             return Err(malformed("its private part has a wrong length"));
@@ -80,19 +89,69 @@ impl Tss2Key {
         Ok(key)
     }
 
+    /// The fields of the sequence.
+    fn read<'a>(reader: &mut der::NestedReader<'_, SliceReader<'a>>) -> der::Result<(ObjectIdentifier, Self)> {
+        let kind = reader.decode()?;
+        let mut key = Self {
+            empty_auth: false,
+            parent: 0,
+            public: Vec::new(),
+            private: Vec::new(),
+            description: None,
+            policy: Vec::new(),
+            secret: None,
+            rsa_parent: false,
+        };
+        let mut last = None;
+        while let Tag::ContextSpecific { number, constructed: true } = reader.peek_tag()? {
+            if last.is_some_and(|last| last >= number) {
+                return Err(reader.error(der::ErrorKind::SetOrdering));
+            }
+            last = Some(number);
+            let field: AnyRef<'a> = reader.decode()?;
+            let mut content = SliceReader::new(field.value())?;
+            match number.value() {
+                0 => key.empty_auth = content.decode()?,
+                1 => {
+                    let steps: Vec<TpmPolicy<'a>> = content.decode()?;
+                    let step = |step: &TpmPolicy<'_>| PolicyStep {
+                        command: step.command,
+                        parameters: step.parameters.as_bytes().to_vec(),
+                    };
+                    key.policy = steps.iter().map(step).collect();
+                }
+                2 => key.secret = Some(content.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec()),
+                4 => key.description = Some(content.decode::<Utf8StringRef<'a>>()?.as_str().to_owned()),
+                5 => key.rsa_parent = content.decode()?,
+                _ => content.decode::<AnyRef<'a>>().map(drop)?,
+            }
+            content.finish(())?;
+        }
+        key.parent = reader.decode()?;
+        key.public = reader.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec();
+        key.private = reader.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec();
+        Ok((kind, key))
+    }
+
     /// Writes DER.
     pub fn to_der(&self) -> Result<Vec<u8>> {
+        fn bytes(bytes: &[u8]) -> Result<OctetStringRef<'_>> {
+            OctetStringRef::new(bytes).map_err(malformed)
+        }
+        let mut steps = Vec::new();
+        for step in &self.policy {
+            steps.push(TpmPolicy { command: step.command, parameters: bytes(&step.parameters)? });
+        }
         let key = TpmKey {
-            kind: LOADABLE_KEY,
+            kind: if self.secret.is_some() { IMPORTABLE_KEY } else { LOADABLE_KEY },
             empty_auth: self.empty_auth.then_some(true),
-            policy: None,
-            secret: None,
-            auth_policy: None,
+            policy: Some(steps).filter(|steps| !steps.is_empty()),
+            secret: self.secret.as_deref().map(bytes).transpose()?,
             description: self.description.as_deref().map(Utf8StringRef::new).transpose().map_err(malformed)?,
-            rsa_parent: None,
+            rsa_parent: self.rsa_parent.then_some(true),
             parent: self.parent,
-            public: OctetStringRef::new(&self.public).map_err(malformed)?,
-            private: OctetStringRef::new(&self.private).map_err(malformed)?,
+            public: bytes(&self.public)?,
+            private: bytes(&self.private)?,
         };
         key.to_der().map_err(malformed)
     }
@@ -119,7 +178,7 @@ impl Tss2Key {
 
     /// The public key, read from the TPM's public area.
     pub fn public_key(&self) -> Result<PublicKey> {
-        Ok(self.public_area()?.public_key)
+        Ok(self.public_area()?.public_key()?.clone())
     }
 }
 
@@ -149,7 +208,16 @@ mod tests {
             area.extend_from_slice(coordinate);
         }
         let public = [&(area.len() as u16).to_be_bytes()[..], &area].concat();
-        Tss2Key { empty_auth: true, parent: 0x8100_0001, public, private: vec![0, 2, 7, 7], description: None }
+        Tss2Key {
+            empty_auth: true,
+            parent: 0x8100_0001,
+            public,
+            private: vec![0, 2, 7, 7],
+            description: None,
+            policy: Vec::new(),
+            secret: None,
+            rsa_parent: false,
+        }
     }
 
     #[test]
@@ -160,8 +228,30 @@ mod tests {
         key.empty_auth = false;
         let text = format!("label = \"x\"\n\n{}", key.to_pem().unwrap());
         assert_eq!(Tss2Key::from_pem(&text).unwrap(), key);
+        key.policy = vec![PolicyStep { command: 0x17f, parameters: vec![1, 2] }, PolicyStep::auth_value()];
+        (key.secret, key.rsa_parent) = (Some(vec![5; 70]), true);
+        assert_eq!(Tss2Key::from_der(&key.to_der().unwrap()).unwrap(), key);
         assert_eq!(key.public_key().unwrap().bits(), 256);
         assert_eq!(key.public_area().unwrap().name.len(), 34);
+    }
+
+    #[test]
+    fn an_unknown_field_is_passed_over_and_a_malformed_or_misplaced_one_is_not() {
+        let der = key().to_der().unwrap();
+        // Before the INTEGER of the parent: 02 05 00 81 00 00 01.
+        let place = der.windows(4).position(|bytes| bytes == [2, 5, 0, 0x81]).unwrap();
+        let with = |field: &[u8]| {
+            let mut changed = der.clone();
+            changed.splice(place..place, field.iter().copied());
+            let header = changed.iter().position(|byte| *byte == 6).unwrap();
+            changed[header - 1] += field.len() as u8;
+            Tss2Key::from_der(&changed)
+        };
+        assert_eq!(with(&[0xa7, 2, 5, 0]).unwrap(), key());
+        assert_eq!(with(&[0xa3, 2, 0x30, 0]).unwrap(), key());
+        assert!(with(&[0xa7, 2, 5, 1]).is_err());
+        assert!(with(&[0xa5, 3, 1, 1, 7]).is_err());
+        assert!(with(&[0xa0, 3, 1, 1, 0xff]).is_err());
     }
 
     #[test]

@@ -3,14 +3,17 @@
 use der::pem::LineEnding;
 use serde::{Deserialize, Serialize};
 
+use crate::algorithm::{HashAlgorithm, SecretKind};
 use crate::error::{Error, Result};
-use crate::object::{Attributes, Body, Object, ObjectId};
+use crate::object::{Attributes, Body, KeyMaterial, Object, ObjectId, PersistentKey, SecretMaterial};
 use crate::public_key::PublicKey;
 use crate::tss2_pem::{self, Tss2Key};
 
 const PUBLIC_KEY_LABEL: &str = "PUBLIC KEY";
 const CERTIFICATE_LABEL: &str = "CERTIFICATE";
 const DATA_LABEL: &str = "KEYRIVET DATA";
+/// A persistent key: `TPM2B_PUBLIC`.
+const PERSISTENT_LABEL: &str = "TPM2 PUBLIC AREA";
 
 /// The TOML part. The PEM block's label says what the object is.
 #[derive(Default, Serialize, Deserialize)]
@@ -19,6 +22,10 @@ struct Header {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     imported: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    persistent: Option<PersistentHeader>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<SecretHeader>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     private: Option<Attributes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     public: Option<Attributes>,
@@ -26,13 +33,72 @@ struct Header {
     object: Option<Attributes>,
 }
 
+/// What a persistent key has besides its public area.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PersistentHeader {
+    /// In hexadecimal, as tpm2-tools show it.
+    handle: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    sealed_auth: String,
+}
+
+/// What a secret key is: `AES`, `generic`, or the hash of an HMAC; and its length in bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretHeader {
+    kind: String,
+    length: usize,
+}
+
+const AES: &str = "AES";
+const GENERIC: &str = "generic";
+
+impl SecretHeader {
+    fn new(kind: SecretKind, length: usize) -> Self {
+        let kind = match kind {
+            SecretKind::Aes => AES,
+            SecretKind::Generic => GENERIC,
+            SecretKind::Hmac(hash) => hash.name(),
+        };
+        Self { kind: kind.into(), length }
+    }
+
+    fn kind(&self) -> Result<SecretKind> {
+        match self.kind.as_str() {
+            AES => Ok(SecretKind::Aes),
+            GENERIC => Ok(SecretKind::Generic),
+            name => HashAlgorithm::from_name(name)
+                .map(SecretKind::Hmac)
+                .ok_or_else(|| Error::malformed("object", format_args!("unknown kind of secret {name}"))),
+        }
+    }
+}
+
 pub(super) fn to_text(object: &Object) -> Result<String> {
     let mut header = Header::default();
     let pem = match &object.body {
         Body::KeyPair { key, imported, private, public, .. } => {
-            header =
-                Header { imported: *imported, private: Some(private.clone()), public: public.clone(), object: None };
+            let (imported, private, public) = (*imported, Some(private.clone()), public.clone());
+            header = Header { imported, private, public, ..Header::default() };
+            match key {
+                KeyMaterial::Wrapped(key) => key.to_pem()?,
+                KeyMaterial::Persistent(key) => {
+                    let sealed_auth = key.sealed_auth.as_deref().map(crate::hex::encode).unwrap_or_default();
+                    let handle = format!("0x{:08x}", key.handle);
+                    header.persistent = Some(PersistentHeader { handle, sealed_auth });
+                    pem(PERSISTENT_LABEL, &key.public)?
+                }
+            }
+        }
+        Body::SecretKey { secret: SecretMaterial::Tpm { key, length, imported }, kind, attributes } => {
+            header.imported = *imported;
+            header.secret = Some(SecretHeader::new(*kind, *length));
+            header.object = Some(attributes.clone());
             key.to_pem()?
+        }
+        Body::SecretKey { secret: SecretMaterial::Memory(_), .. } => {
+            return Err(Error::Unsupported("storing a secret key that is not in the TPM".into()));
         }
         Body::PublicKey { public_key, attributes } => {
             header.object = Some(attributes.clone());
@@ -55,8 +121,8 @@ fn header_text(header: &Header) -> Result<String> {
     let wrong = |error| Error::malformed("attributes", error);
     let defaults = toml::Table::try_from(Attributes::default()).map_err(wrong)?;
     let mut table = toml::Table::try_from(header).map_err(wrong)?;
-    for (_, value) in table.iter_mut() {
-        if let toml::Value::Table(attributes) = value {
+    for part in ["private", "public", "object"] {
+        if let Some(toml::Value::Table(attributes)) = table.get_mut(part) {
             attributes.retain(|name, value| defaults.get(name) != Some(value));
         }
     }
@@ -76,9 +142,36 @@ pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
     let body = match label {
         tss2_pem::PEM_LABEL => {
             let key = Tss2Key::from_der(&der)?;
-            let public_key = key.public_key()?;
-            let private = header.private.unwrap_or_default();
-            Body::KeyPair { key, public_key, imported: header.imported, private, public: header.public }
+            match header.secret {
+                Some(secret) => Body::SecretKey {
+                    kind: secret.kind()?,
+                    secret: SecretMaterial::Tpm { key, length: secret.length, imported: header.imported },
+                    attributes,
+                },
+                None => Body::KeyPair {
+                    public_key: key.public_key()?,
+                    key: KeyMaterial::Wrapped(key),
+                    imported: header.imported,
+                    private: header.private.unwrap_or_default(),
+                    public: header.public,
+                },
+            }
+        }
+        PERSISTENT_LABEL => {
+            let wrong = || Error::malformed("object", "a persistent key without its handle");
+            let text = header.persistent.ok_or_else(wrong)?;
+            let digits = text.handle.strip_prefix("0x").unwrap_or_default();
+            let handle = u32::from_str_radix(digits, 16).map_err(|_| wrong())?;
+            let sealed_auth = Some(crate::hex::decode(&text.sealed_auth).ok_or_else(wrong)?);
+            let sealed_auth = sealed_auth.filter(|sealed| !sealed.is_empty());
+            let key = KeyMaterial::Persistent(PersistentKey { handle, public: der, sealed_auth });
+            Body::KeyPair {
+                public_key: key.public_area()?.public_key()?.clone(),
+                key,
+                imported: header.imported,
+                private: header.private.unwrap_or_default(),
+                public: header.public,
+            }
         }
         PUBLIC_KEY_LABEL => Body::PublicKey { public_key: PublicKey::from_spki_der(&der)?, attributes },
         CERTIFICATE_LABEL => Body::Certificate { der, attributes },

@@ -70,6 +70,7 @@ fn letter(part: Part) -> &'static str {
     match part {
         Part::PrivateKey => "private",
         Part::PublicKey => "public",
+        Part::SecretKey => "secret",
         Part::Certificate => "certificate",
         Part::Data => "data",
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::algorithm::{Curve, HashAlgorithm};
+use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
 use crate::tpm::Sealed;
 
 /// A token's file.
@@ -21,6 +21,12 @@ pub(crate) struct TokenFile {
     pub(crate) curves: Vec<Curve>,
     #[serde(with = "hashes")]
     pub(crate) hashes: Vec<HashAlgorithm>,
+    #[serde(default)]
+    pub(crate) aes_bits: Vec<u16>,
+    #[serde(default, with = "cipher_modes")]
+    pub(crate) cipher_modes: Vec<CipherMode>,
+    #[serde(default, with = "hashes")]
+    pub(crate) mac_hashes: Vec<HashAlgorithm>,
     /// `TPM2B_PUBLIC` of the storage root key, as it was when the token was made.
     #[serde(with = "crate::hex::serde")]
     pub(crate) srk: Vec<u8>,
@@ -101,3 +107,4 @@ macro_rules! named {
 }
 named!(curves, Curve);
 named!(hashes, HashAlgorithm);
+named!(cipher_modes, CipherMode);

@@ -1,13 +1,27 @@
 //! What the TPM can do and how its lockout stands: `TPM2_GetCapability` and `TPM2_TestParms`.
 
 use super::connection::Connection;
-use crate::algorithm::{Curve, HashAlgorithm};
-use crate::error::Result;
+use super::object::OWNER;
+use super::response;
+use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
+use crate::error::{Error, Result};
+use crate::policy::PcrSelection;
 
 /// `TPM_CAP` (TPM 2.0 Part 2, 6.12).
 const CAP_ALGS: u32 = 0;
+const CAP_HANDLES: u32 = 1;
+const CAP_COMMANDS: u32 = 2;
 const CAP_TPM_PROPERTIES: u32 = 6;
 const CAP_ECC_CURVES: u32 = 8;
+
+/// Commands that not every TPM has (Part 2, 6.5.2).
+const CC_HMAC: u32 = 0x155;
+const CC_ENCRYPT_DECRYPT_2: u32 = 0x193;
+
+/// The most values that `TPM2_PCR_Read` gives at once (`TPML_DIGEST`, Part 2, 10.9.5).
+const MOST_PCRS: usize = 8;
+/// The most that we read of an NV index at once: what every TPM gives.
+const NV_STRETCH: u16 = 512;
 
 /// `TPM_PT` (Part 2, 6.13).
 const PT_FIXED: u32 = 0x100;
@@ -41,6 +55,9 @@ pub(crate) struct Capabilities {
     pub(crate) rsa_bits: Vec<u16>,
     pub(crate) curves: Vec<Curve>,
     pub(crate) hashes: Vec<HashAlgorithm>,
+    pub(crate) aes_bits: Vec<u16>,
+    pub(crate) cipher_modes: Vec<CipherMode>,
+    pub(crate) mac_hashes: Vec<HashAlgorithm>,
 }
 
 /// Asks the TPM what it is and what it can do.
@@ -59,6 +76,17 @@ pub(crate) fn read_capabilities(connection: &mut Connection) -> Result<Capabilit
             rsa_bits.push(bits);
         }
     }
+    let commands = sapi.get_capability(CAP_COMMANDS, 0, 254)?;
+    let has_command = |wanted| commands.iter().any(|(command, _)| *command == wanted);
+    let mut aes_bits = Vec::new();
+    for bits in [128, 256] {
+        if has_command(CC_ENCRYPT_DECRYPT_2) && sapi.test_aes(bits).is_ok() {
+            aes_bits.push(bits);
+        }
+    }
+    let has_algorithm = |wanted: u16| algorithms.iter().any(|(id, _)| *id == u32::from(wanted));
+    let has_hash = |hash: &HashAlgorithm| hash.tpm_algorithm().is_some_and(has_algorithm);
+    let hashes: Vec<_> = HashAlgorithm::all().filter(has_hash).collect();
     Ok(Capabilities {
         manufacturer: text(property(PT_MANUFACTURER)).trim().into(),
         model: model.trim().into(),
@@ -66,12 +94,54 @@ pub(crate) fn read_capabilities(connection: &mut Connection) -> Result<Capabilit
         firmware_version: ((firmware >> 16).min(255) as u8, (firmware & 0xffff).min(255) as u8),
         rsa_bits,
         curves: Curve::all().filter(|curve| curves.iter().any(|(id, _)| *id == curve.tpm_curve().into())).collect(),
-        hashes: HashAlgorithm::all()
-            .filter(|hash| {
-                algorithms.iter().any(|(id, _)| hash.tpm_algorithm().is_some_and(|known| *id == known.into()))
-            })
+        cipher_modes: CipherMode::all()
+            .filter(|mode| !aes_bits.is_empty() && has_algorithm(mode.tpm_algorithm()))
             .collect(),
+        mac_hashes: if has_command(CC_HMAC) { hashes.clone() } else { Vec::new() },
+        aes_bits,
+        hashes,
     })
+}
+
+/// Handles of all persistent objects.
+pub(crate) fn persistent_handles(connection: &mut Connection) -> Result<Vec<u32>> {
+    let handles = connection.sapi.get_capability(CAP_HANDLES, 0x8100_0000, 254)?;
+    Ok(handles.into_iter().map(|(handle, _)| handle).filter(|handle| handle >> 24 == 0x81).collect())
+}
+
+/// The digest over the values that PCRs have now (Part 3, 23.7).
+pub(crate) fn read_pcrs(connection: &mut Connection, selection: &PcrSelection) -> Result<Vec<u8>> {
+    let mut values = Vec::new();
+    for part in selection.parts(MOST_PCRS) {
+        let read = connection.sapi.pcr_read(&part.to_bytes())?;
+        if read.len() != part.count() {
+            return Err(Error::Unsupported(format!("PCRs {part}: this TPM does not have them")));
+        }
+        values.extend(read);
+    }
+    Ok(HashAlgorithm::Sha256.digest(&values.concat()))
+}
+
+/// The content of an NV index that anybody may read, or the owner with an empty authValue.
+pub(crate) fn read_nv(connection: &mut Connection, index: u32) -> Result<Vec<u8>> {
+    let sapi = &mut connection.sapi;
+    let (size, _) = sapi.nv_read_public(index).map_err(|error| match response::is_missing_handle(&error) {
+        true => Error::NotFound(format!("an NV index 0x{index:08x}")),
+        false => error,
+    })?;
+    let mut content = Vec::with_capacity(size.into());
+    let mut authority = index;
+    while content.len() < size.into() {
+        let offset = content.len() as u16;
+        let length = (size - offset).min(NV_STRETCH);
+        match sapi.nv_read(authority, index, length, offset) {
+            Ok(part) if part.is_empty() => return Err(Error::malformed("NV index", "it is shorter than it says")),
+            Ok(part) => content.extend_from_slice(&part),
+            Err(error) if authority == index && !response::is_transport_failure(&error) => authority = OWNER,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(content)
 }
 
 /// How the TPM's lockout stands.

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::key::LoadedKey;
 use super::lock::Turn;
-use super::object::LoadedKey;
 use super::response;
-use super::sapi::{Auth, Sapi};
-use super::session::{Salt, Session, session_attribute};
+use super::sapi::{Auth, Sapi, SessionKind};
+use super::session::{Salt, SaltUse, Session, session_attribute};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::public_area::PublicArea;
@@ -29,8 +29,8 @@ pub(crate) struct Connection {
     pub(super) sapi: Sapi,
     pub(super) key: Option<LoadedKey>,
     session: Option<HeldSession>,
-    /// HMAC-authorised signatures so far: the first ends its session, on the guess that it stays alone.
-    pub(super) authorised_signatures: u64,
+    /// HMAC-authorised uses of keys so far: the first ends its session, on the guess that it stays alone.
+    pub(super) authorised_uses: u64,
     started: Instant,
     /// Set where no resource manager keeps processes apart. Dropped last: the TPM is clean by then.
     turn: Option<Turn>,
@@ -56,15 +56,7 @@ impl Connection {
         let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
         sapi.descriptor().inspect(|&descriptor| crate::ffi::close_on_exec(descriptor));
         descriptors.iter().for_each(|&descriptor| register(descriptor));
-        Ok(Self {
-            sapi,
-            key: None,
-            session: None,
-            authorised_signatures: 0,
-            started: Instant::now(),
-            turn,
-            descriptors,
-        })
+        Ok(Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn, descriptors })
     }
 
     /// Goes on with the burst, unless it is old and another process waits for its turn.
@@ -120,10 +112,15 @@ impl Connection {
             // If it is gone already, so much the better; if the connection is, the next command says so.
             let _ = self.sapi.flush_context(held.session.handle);
         }
-        let salt = salt.map(|(handle, key)| Ok::<_, Error>((handle, Salt::new(key)?))).transpose()?;
-        let session = self.sapi.start_auth_session(salt.as_ref().map(|(handle, salt)| (*handle, salt)))?;
+        let session = self.new_session(SessionKind::Hmac, salt)?;
         self.session = Some(HeldSession { session, salted: salt.is_some(), uses: 0, started: Instant::now() });
         Ok(())
+    }
+
+    /// Starts a session that nobody holds.
+    pub(super) fn new_session(&mut self, kind: SessionKind, salt: Option<(u32, &PublicArea)>) -> Result<Session> {
+        let salt = salt.map(|(handle, key)| Ok::<_, Error>((handle, Salt::new(key, SaltUse::Session)?))).transpose()?;
+        self.sapi.start_auth_session(kind, salt.as_ref().map(|(handle, salt)| (*handle, salt)))
     }
 
     /// Runs one command authorised by `value` in the held session, which [`Self::start_session`] started.

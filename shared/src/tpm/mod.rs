@@ -2,12 +2,13 @@
 
 mod capability;
 mod connection;
+mod key;
 mod lock;
 mod object;
 mod response;
 mod sapi;
 mod session;
-mod template;
+pub(crate) mod template;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,10 +21,12 @@ use crate::error::{Error, Result};
 use crate::process::PerProcess;
 
 pub use capability::PinTries;
-pub(crate) use capability::{read_capabilities, read_lockout};
+pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout, read_nv, read_pcrs};
 pub(crate) use connection::Connection;
-pub(crate) use object::{Authority, OWNER, Parent, SRK_HANDLE, Sealed, Srk, WrappedKey};
-pub(crate) use response::{is_authorisation_failure, is_not_ours};
+pub(crate) use key::{Authority, Place, UsableKey};
+pub(crate) use object::{OWNER, Parent, SRK_HANDLE, Sealed, Srk};
+pub(crate) use response::{is_authorisation_failure, is_missing_handle, is_not_ours};
+pub(crate) use sapi::public_bytes;
 
 /// The links of this process: one per TPM, however many modules' instances use it.
 static LINKS: PerProcess<Mutex<Vec<Arc<Link>>>> = PerProcess::new();
@@ -52,6 +55,11 @@ struct Held {
 impl Tpm {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self { config }
+    }
+
+    /// The configuration it was opened with.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     fn link(&self) -> Arc<Link> {

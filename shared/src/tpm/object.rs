@@ -1,15 +1,16 @@
-//! What we do with objects at the TPM: the storage root key, sealed secrets, keys.
+//! Objects at the TPM and how they come to be: the storage root key, sealed secrets, new and imported keys.
 
+use tss_esapi::structures::Public;
 use zeroize::Zeroizing;
 
 use super::connection::Connection;
 use super::sapi::{Auth, Created};
 use super::session::session_attribute::{CONTINUE, DECRYPT, ENCRYPT};
+use super::session::{Salt, SaltUse};
 use super::{response, template};
-use crate::algorithm::{HashAlgorithm, KeySpec, SignatureScheme};
+use crate::algorithm::HashAlgorithm;
 use crate::error::{Error, Result};
 use crate::public_area::{PublicArea, object_attribute};
-use crate::public_key::PublicKey;
 
 /// The TCG's place for the storage root key (TPM 2.0 Provisioning Guidance, 7.8).
 pub(crate) const SRK_HANDLE: u32 = 0x8100_0001;
@@ -41,6 +42,11 @@ impl Srk {
         self.area.has(object_attribute::NO_DA)
     }
 
+    /// What sessions are salted to.
+    pub(super) fn salt(&self) -> (u32, &PublicArea) {
+        (SRK_HANDLE, &self.area)
+    }
+
     fn named(&self) -> (u32, &[u8]) {
         (SRK_HANDLE, &self.area.name)
     }
@@ -51,14 +57,22 @@ impl Srk {
 pub(crate) enum Parent {
     /// A persistent key.
     Persistent(u32),
-    /// The owner hierarchy's standard primary key, made when it is needed.
-    OwnerPrimary,
+    /// A hierarchy's standard primary key, made when it is needed.
+    Primary {
+        /// `TPM_RH_OWNER` and its likes.
+        hierarchy: u32,
+        /// The one of RSA, not of P-256.
+        rsa: bool,
+    },
 }
 
 impl Parent {
-    pub(crate) fn from_handle(handle: u32) -> Result<Self> {
+    /// `TPM_RH_OWNER`, `TPM_RH_NULL`, `TPM_RH_ENDORSEMENT`, `TPM_RH_PLATFORM` (TPM 2.0 Part 2, 7.4).
+    const HIERARCHIES: [u32; 4] = [OWNER, 0x4000_0007, 0x4000_000b, 0x4000_000c];
+
+    pub(crate) fn from_handle(handle: u32, rsa: bool) -> Result<Self> {
         match handle {
-            OWNER => Ok(Self::OwnerPrimary),
+            hierarchy if Self::HIERARCHIES.contains(&hierarchy) => Ok(Self::Primary { hierarchy, rsa }),
             0x8100_0000..=0x81ff_ffff => Ok(Self::Persistent(handle)),
             other => Err(Error::Unsupported(format!("keys under the parent 0x{other:x}"))),
         }
@@ -82,32 +96,6 @@ impl Sealed {
     }
 }
 
-/// What authorises the use of a key.
-pub(crate) enum Authority {
-    /// Its authValue is empty.
-    Empty,
-    /// A long random authValue, which no salt has to protect.
-    Random(Zeroizing<Vec<u8>>),
-    /// An authValue that somebody chose: the session is salted.
-    Chosen(Zeroizing<Vec<u8>>),
-}
-
-/// The key that a connection keeps loaded.
-pub(crate) struct LoadedKey {
-    pub(super) handle: u32,
-    name: Vec<u8>,
-}
-
-/// A wrapped key, to be loaded and used.
-pub(crate) struct WrappedKey<'a> {
-    pub(crate) parent: Parent,
-    /// `TPM2B_PUBLIC`, marshalled.
-    pub(crate) public: &'a [u8],
-    /// `TPM2B_PRIVATE`, marshalled.
-    pub(crate) private: &'a [u8],
-    pub(crate) area: &'a PublicArea,
-}
-
 impl Connection {
     /// The storage root key at its handle; made there if it is absent.
     pub(crate) fn provide_srk(&mut self) -> Result<Srk> {
@@ -122,12 +110,13 @@ impl Connection {
                  'tpm2_evictcontrol -C o -P OWNERAUTH -c srk.ctx 0x{SRK_HANDLE:x}'"
             ))
         };
-        let (transient, public) = self.sapi.create_primary(template::storage_primary()?).map_err(|error| {
-            match response::is_authorisation_failure(&error) {
-                true => advice("this TPM's owner has set an authorisation value"),
-                false => error,
-            }
-        })?;
+        let (transient, public) =
+            self.sapi.create_primary(OWNER, &template::storage_primary(false)?).map_err(|error| {
+                match response::is_authorisation_failure(&error) {
+                    true => advice("this TPM's owner has set an authorisation value"),
+                    false => error,
+                }
+            })?;
         let persisted = self.sapi.evict_control(transient, SRK_HANDLE);
         self.sapi.flush_context(transient)?;
         match persisted {
@@ -135,6 +124,14 @@ impl Connection {
             // Another process was faster.
             Err(_) => self.find_srk()?.ok_or_else(|| advice("it cannot be stored there")),
         }
+    }
+
+    /// The marshalled `TPM2B_PUBLIC` of a persistent key. Errors: [`Error::NotFound`].
+    pub(crate) fn read_persistent(&mut self, handle: u32) -> Result<Vec<u8>> {
+        self.sapi.read_public(handle).map_err(|error| match response::is_missing_handle(&error) {
+            true => Error::NotFound(format!("a key at 0x{handle:08x}")),
+            false => error,
+        })
     }
 
     /// The storage root key at its handle, if there is one.
@@ -180,10 +177,10 @@ impl Connection {
     /// Seals `secret` under `auth_value`; neither crosses the bus in the clear.
     pub(crate) fn seal(&mut self, srk: &Srk, auth_value: &[u8], secret: &[u8]) -> Result<Sealed> {
         self.flush_key()?;
-        self.start_session(Some((SRK_HANDLE, &srk.area)))?;
+        self.start_session(Some(srk.salt()))?;
         let template = template::sealed()?;
         let Created { public, private, .. } = self.authorised(&[], CONTINUE | DECRYPT, |sapi, auth| {
-            sapi.create(srk.named(), auth, template, auth_value, secret)
+            sapi.create(srk.named(), auth, &template, auth_value, secret)
         })?;
         Ok(Sealed { public, private })
     }
@@ -210,7 +207,7 @@ impl Connection {
         command: impl FnOnce(&mut super::sapi::Sapi, (u32, &[u8]), &mut Auth<'_>) -> Result<T>,
     ) -> Result<T> {
         self.flush_key()?;
-        self.start_session(Some((SRK_HANDLE, &srk.area)))?;
+        self.start_session(Some(srk.salt()))?;
         let handle = self.sapi.load(SRK_HANDLE, &sealed.public, &sealed.private)?;
         let name = sealed.name();
         let result =
@@ -223,14 +220,27 @@ impl Connection {
         result
     }
 
-    /// Makes a key under `srk` whose authValue is `auth_value`.
-    pub(crate) fn create_key(&mut self, srk: &Srk, spec: KeySpec, auth_value: &[u8]) -> Result<Created> {
+    /// Makes an object under `parent`, by a template, with this authValue. The object is a key: the TPM makes it.
+    pub(crate) fn create(&mut self, parent: Parent, template: &Public, auth_value: &[u8]) -> Result<Created> {
         self.flush_key()?;
-        let template = template::key(spec)?;
+        self.with_parent(parent, !auth_value.is_empty(), |tpm, handle, area| {
+            let Some(area) = area else {
+                return tpm.sapi.create((handle, &[]), &mut Auth::Empty, template, &[], &[]);
+            };
+            tpm.start_session(Some((handle, area)))?;
+            tpm.authorised(&[], CONTINUE | DECRYPT, |sapi, auth| {
+                sapi.create((handle, &area.name), auth, template, auth_value, &[])
+            })
+        })
+    }
+
+    /// As [`Self::create`], under the pinned `srk`.
+    pub(crate) fn create_under_srk(&mut self, srk: &Srk, template: &Public, auth_value: &[u8]) -> Result<Created> {
+        self.flush_key()?;
         let created = if auth_value.is_empty() {
             self.sapi.create(srk.named(), &mut Auth::Empty, template, &[], &[])?
         } else {
-            self.start_session(Some((SRK_HANDLE, &srk.area)))?;
+            self.start_session(Some(srk.salt()))?;
             self.authorised(&[], CONTINUE | DECRYPT, |sapi, auth| {
                 sapi.create(srk.named(), auth, template, auth_value, &[])
             })?
@@ -242,125 +252,43 @@ impl Connection {
         }
     }
 
-    /// Makes a key under the owner hierarchy's standard primary key, which goes again.
-    pub(crate) fn create_key_under_primary(&mut self, spec: KeySpec, auth_value: &[u8]) -> Result<Created> {
+    /// Takes an object made outside under `srk`: `sensitive` is its `TPMT_SENSITIVE`. Returns its `TPM2B_PRIVATE`.
+    ///
+    /// It crosses the bus encrypted to the pinned key, so another key at the handle can do nothing with it.
+    pub(crate) fn import(&mut self, srk: &Srk, public: &[u8], sensitive: &[u8]) -> Result<Vec<u8>> {
         self.flush_key()?;
-        let template = template::key(spec)?;
-        let (primary, public) = self.sapi.create_primary(template::storage_primary()?)?;
-        let result = PublicArea::parse(&public).and_then(|area| {
-            if auth_value.is_empty() {
-                return self.sapi.create((primary, &area.name), &mut Auth::Empty, template, &[], &[]);
-            }
-            self.start_session(Some((primary, &area)))?;
-            self.authorised(&[], CONTINUE | DECRYPT, |sapi, auth| {
-                sapi.create((primary, &area.name), auth, template, auth_value, &[])
-            })
-        });
-        self.sapi.flush_context(primary)?;
-        result
+        let seed = Salt::new(&srk.area, SaltUse::Import)?;
+        let name = PublicArea::parse(public)?.name;
+        let duplicate = seed.wrap(&srk.area, &name, sensitive)?;
+        self.sapi.import(srk.named(), &mut Auth::Empty, public, &duplicate, &seed.encrypted)
     }
 
-    /// Signs a digest with a key, which stays loaded for the next signature.
-    pub(crate) fn sign(
+    /// Does something under a parent; with its public area where that is `wanted`.
+    pub(super) fn with_parent<T>(
         &mut self,
-        key: &WrappedKey<'_>,
-        authority: &Authority,
-        scheme: SignatureScheme,
-        digest: &[u8],
-    ) -> Result<Vec<u8>> {
-        let held = self.key.is_some();
-        match self.sign_once(key, authority, scheme, digest) {
-            // Without a resource manager anybody can flush what we hold.
-            Err(error) if held && response::is_gone(&error) => {
-                self.key = None;
-                self.sign_once(key, authority, scheme, digest)
-            }
-            result => result,
-        }
-    }
-
-    fn sign_once(
-        &mut self,
-        key: &WrappedKey<'_>,
-        authority: &Authority,
-        scheme: SignatureScheme,
-        digest: &[u8],
-    ) -> Result<Vec<u8>> {
-        let handle = self.load_key(key, matches!(authority, Authority::Chosen(_)))?;
-        let named = (handle, key.area.name.as_slice());
-        let (hash, input, coordinate) = match (&key.area.public_key, scheme) {
-            (PublicKey::Ec { curve, .. }, SignatureScheme::Ecdsa) => {
-                (curve.ecdsa_hash(), curve.ecdsa_input(digest), curve.coordinate_length())
-            }
-            (PublicKey::Rsa { .. }, SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. }) => {
-                (hash, digest.to_vec(), 0)
-            }
-            _ => return Err(Error::Unsupported("this signature scheme with this type of key".into())),
-        };
-        let value = match authority {
-            Authority::Empty => {
-                return self.sapi.sign(named, &mut Auth::Empty, (scheme, hash), &input, coordinate);
-            }
-            Authority::Random(value) => {
-                self.start_session(None)?;
-                value
-            }
-            // `load_key` has salted the session.
-            Authority::Chosen(value) => value,
-        };
-        self.authorised_signatures += 1;
-        let attributes = if self.authorised_signatures == 1 { 0 } else { CONTINUE };
-        self.authorised(value, attributes, |sapi, auth| sapi.sign(named, auth, (scheme, hash), &input, coordinate))
-    }
-
-    /// Loads a key, unless it is the one that is loaded. With `salt`, a session salted to its parent is held after.
-    fn load_key(&mut self, key: &WrappedKey<'_>, salt: bool) -> Result<u32> {
-        if let Some(loaded) = self.key.as_ref().filter(|loaded| loaded.name == key.area.name) {
-            let handle = loaded.handle;
-            if salt {
-                self.salt_to_parent(key.parent)?;
-            }
-            return Ok(handle);
-        }
-        self.flush_key()?;
-        let handle = match key.parent {
-            Parent::Persistent(parent) => {
-                if salt {
-                    self.salt_to_parent(key.parent)?;
-                }
-                self.sapi.load(parent, key.public, key.private)?
-            }
-            Parent::OwnerPrimary => {
-                let (primary, public) = self.sapi.create_primary(template::storage_primary()?)?;
-                let salted = match salt {
-                    true => PublicArea::parse(&public).and_then(|area| self.start_session(Some((primary, &area)))),
-                    false => Ok(()),
-                };
-                let loaded = salted.and_then(|()| self.sapi.load(primary, key.public, key.private));
-                self.sapi.flush_context(primary)?;
-                loaded?
-            }
-        };
-        self.key = Some(LoadedKey { handle, name: key.area.name.clone() });
-        Ok(handle)
-    }
-
-    fn salt_to_parent(&mut self, parent: Parent) -> Result<()> {
+        parent: Parent,
+        wanted: bool,
+        operation: impl FnOnce(&mut Self, u32, Option<&PublicArea>) -> Result<T>,
+    ) -> Result<T> {
         match parent {
+            Parent::Persistent(handle) if !wanted => operation(self, handle, None),
             Parent::Persistent(handle) => {
                 let area = PublicArea::parse(&self.sapi.read_public(handle)?)?;
-                self.start_session(Some((handle, &area)))
+                operation(self, handle, Some(&area))
             }
-            Parent::OwnerPrimary => {
-                let (primary, public) = self.sapi.create_primary(template::storage_primary()?)?;
-                let started = PublicArea::parse(&public).and_then(|area| self.start_session(Some((primary, &area))));
+            Parent::Primary { hierarchy, rsa } => {
+                let (primary, public) = self.sapi.create_primary(hierarchy, &template::storage_primary(rsa)?)?;
+                let result = match wanted {
+                    true => PublicArea::parse(&public).and_then(|area| operation(self, primary, Some(&area))),
+                    false => operation(self, primary, None),
+                };
                 self.sapi.flush_context(primary)?;
-                started
+                result
             }
         }
     }
 
-    fn flush_key(&mut self) -> Result<()> {
+    pub(super) fn flush_key(&mut self) -> Result<()> {
         match self.key.take().map(|key| self.sapi.flush_context(key.handle)) {
             Some(Err(error)) if !response::is_gone(&error) => Err(error),
             _ => Ok(()),

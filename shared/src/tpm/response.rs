@@ -35,7 +35,7 @@ fn is_lockout(error: &Error) -> bool {
 }
 
 /// Nothing is at the handle: HANDLE, or a reserved handle of another kind (VALUE).
-pub(super) fn is_missing_handle(error: &Error) -> bool {
+pub(crate) fn is_missing_handle(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x08b | 0x084))
 }
 
@@ -47,6 +47,16 @@ pub(super) fn is_gone(error: &Error) -> bool {
 /// A wrapped object is not this parent's, or is damaged: INTEGRITY, SENSITIVE, SIZE, BINDING, or no parent at all.
 pub(crate) fn is_not_ours(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x09f | 0x0a5 | 0x095 | 0x08b))
+}
+
+/// A policy does not hold: POLICY_FAIL, PCR_CHANGED.
+pub(super) fn is_policy_failure(error: &Error) -> bool {
+    matches!(tpm_code(error), Some(0x09d | 0x128))
+}
+
+/// A parameter has a value that does not fit: VALUE.
+pub(super) fn is_wrong_value(error: &Error) -> bool {
+    tpm_code(error) == Some(0x084)
 }
 
 /// No room for another object or session: OBJECT_MEMORY, SESSION_MEMORY.

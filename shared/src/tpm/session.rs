@@ -1,15 +1,14 @@
 //! HMAC sessions: the cryptography of TPM 2.0 Part 1, chapters 11.4 and 19 to 21, in software.
 
-use aes::Aes128;
+use aes::{Aes128, Aes256};
 use cfb_mode::cipher::{AsyncStreamCipher as _, KeyIvInit as _};
 use hmac::{Hmac, Mac as _};
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::algorithm::{Curve, HashAlgorithm};
+use crate::algorithm::{Curve, EncryptionScheme, HashAlgorithm};
 use crate::error::{Error, Result};
 use crate::public_area::PublicArea;
 use crate::public_key::PublicKey;
@@ -39,63 +38,104 @@ pub(crate) struct Session {
     nonce_tpm: Vec<u8>,
 }
 
-/// A salt and its form for the TPM.
+/// A secret shared with the TPM that holds a key, and its encrypted form: a session's salt, or an import's seed.
 pub(crate) struct Salt {
-    value: Zeroizing<Vec<u8>>,
-    /// The content of `encryptedSalt`.
+    pub(crate) value: Zeroizing<Vec<u8>>,
+    /// The content of `encryptedSalt`, or of `inSymSeed`.
     pub(crate) encrypted: Vec<u8>,
 }
 
+/// What it is for, as the label of its derivation (Part 1, B.10 and C.6).
+#[derive(Clone, Copy)]
+pub(crate) enum SaltUse {
+    Session,
+    Import,
+}
+
+impl SaltUse {
+    /// With its terminating zero.
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Session => b"SECRET\0",
+            Self::Import => b"DUPLICATE\0",
+        }
+    }
+}
+
 impl Salt {
-    /// A fresh salt that only the TPM holding the private part of `key` can read (Part 1, B.10.2 and C.6.1).
-    pub(crate) fn new(key: &PublicArea) -> Result<Self> {
-        match &key.public_key {
-            PublicKey::Rsa { modulus, exponent } => Self::by_oaep(key.name_hash, modulus, exponent),
+    /// A fresh secret that only the TPM holding the private part of `key` can read (Part 1, B.10.2 and C.6.1).
+    pub(crate) fn new(key: &PublicArea, usage: SaltUse) -> Result<Self> {
+        let random = &mut rsa::rand_core::OsRng;
+        match key.public_key()? {
+            rsa @ PublicKey::Rsa { .. } => Self::by_oaep(key.name_hash, rsa, usage),
             PublicKey::Ec { curve: Curve::P256, point } => {
                 let other = p256::PublicKey::from_sec1_bytes(point).map_err(|_| unusable_key())?;
-                let secret = p256::ecdh::EphemeralSecret::random(&mut rsa::rand_core::OsRng);
+                let secret = p256::ecdh::EphemeralSecret::random(random);
                 let ours = secret.public_key().to_encoded_point(false);
                 let shared = secret.diffie_hellman(&other);
-                Self::by_ecdh(key.name_hash, Curve::P256, shared.raw_secret_bytes(), ours.as_bytes(), point)
+                Self::by_ecdh(key.name_hash, Curve::P256, shared.raw_secret_bytes(), [ours.as_bytes(), point], usage)
             }
             PublicKey::Ec { curve: Curve::P384, point } => {
                 let other = p384::PublicKey::from_sec1_bytes(point).map_err(|_| unusable_key())?;
-                let secret = p384::ecdh::EphemeralSecret::random(&mut rsa::rand_core::OsRng);
+                let secret = p384::ecdh::EphemeralSecret::random(random);
                 let ours = secret.public_key().to_encoded_point(false);
                 let shared = secret.diffie_hellman(&other);
-                Self::by_ecdh(key.name_hash, Curve::P384, shared.raw_secret_bytes(), ours.as_bytes(), point)
+                Self::by_ecdh(key.name_hash, Curve::P384, shared.raw_secret_bytes(), [ours.as_bytes(), point], usage)
             }
             PublicKey::Ec { curve: Curve::P521, .. } => Err(unusable_key()),
         }
     }
 
-    fn by_ecdh(hash: HashAlgorithm, curve: Curve, z: &[u8], ours: &[u8], theirs: &[u8]) -> Result<Self> {
+    fn by_ecdh(hash: HashAlgorithm, curve: Curve, z: &[u8], points: [&[u8]; 2], usage: SaltUse) -> Result<Self> {
+        let [ours, theirs] = points;
         let length = curve.coordinate_length();
         let (our_x, our_y) = ours[1..].split_at(length);
-        let value = kdfe(hash, z, b"SECRET\0", our_x, &theirs[1..=length], hash.digest_length());
+        let value = kdfe(hash, z, usage.label(), our_x, &theirs[1..=length], hash.digest_length());
         let size = (length as u16).to_be_bytes();
         Ok(Self { value, encrypted: [&size, our_x, &size, our_y].concat() })
     }
 
-    fn by_oaep(hash: HashAlgorithm, modulus: &[u8], exponent: &[u8]) -> Result<Self> {
-        let key = rsa::RsaPublicKey::new(rsa::BigUint::from_bytes_be(modulus), rsa::BigUint::from_bytes_be(exponent))
-            .map_err(|_| unusable_key())?;
+    fn by_oaep(hash: HashAlgorithm, key: &PublicKey, usage: SaltUse) -> Result<Self> {
         let mut value = Zeroizing::new(vec![0; hash.digest_length()]);
         random::fill(&mut value)?;
-        let label = "SECRET\0";
-        let padding = match hash {
-            HashAlgorithm::Sha1 => rsa::Oaep::new_with_label::<Sha1, _>(label),
-            HashAlgorithm::Sha384 => rsa::Oaep::new_with_label::<Sha384, _>(label),
-            HashAlgorithm::Sha512 => rsa::Oaep::new_with_label::<Sha512, _>(label),
-            HashAlgorithm::Sha256 | HashAlgorithm::Sha224 => rsa::Oaep::new_with_label::<Sha256, _>(label),
-        };
-        let encrypted = key.encrypt(&mut rsa::rand_core::OsRng, padding, &value).map_err(|_| unusable_key())?;
+        let scheme = EncryptionScheme::RsaOaep { hash, mgf_hash: hash, label: usage.label().to_vec() };
+        let encrypted = key.encrypt(&scheme, &value).map_err(|_| unusable_key())?;
         Ok(Self { value, encrypted })
+    }
+
+    /// Wraps a `TPMT_SENSITIVE` for `TPM2_Import` of the object called `name` (Part 1, 23.3, outer wrap): the content
+    /// of the duplicate's `TPM2B_PRIVATE`. `parent` is the key that the seed was made for.
+    pub(crate) fn wrap(&self, parent: &PublicArea, name: &[u8], sensitive: &[u8]) -> Result<Vec<u8>> {
+        if parent.name_hash != HashAlgorithm::Sha256 {
+            return Err(unusable_key());
+        }
+        let mut body = Zeroizing::new((sensitive.len() as u16).to_be_bytes().to_vec());
+        body.extend_from_slice(sensitive);
+        let iv = [0; 16];
+        match parent.cipher_bits {
+            128 => {
+                let key = kdfa(&self.value, b"STORAGE", name, &[], 16);
+                cfb_mode::Encryptor::<Aes128>::new(key.as_slice().into(), &iv.into()).encrypt(&mut body);
+            }
+            256 => {
+                let key = kdfa(&self.value, b"STORAGE", name, &[], 32);
+                cfb_mode::Encryptor::<Aes256>::new(key.as_slice().into(), &iv.into()).encrypt(&mut body);
+            }
+            _ => return Err(unusable_key()),
+        }
+        let mut integrity = hmac_sha256(&kdfa(&self.value, b"INTEGRITY", &[], &[], 32));
+        integrity.update(&body);
+        integrity.update(name);
+        let integrity = integrity.finalize().into_bytes();
+        Ok([&(integrity.len() as u16).to_be_bytes(), integrity.as_slice(), &body].concat())
     }
 }
 
 fn unusable_key() -> Error {
-    Error::StorageRootKey("the storage root key of this TPM is of a kind that sessions cannot be salted to".into())
+    Error::StorageRootKey(
+        "the storage root key of this TPM is of a kind that sessions cannot be salted to, nor keys imported under"
+            .into(),
+    )
 }
 
 /// A nonce of ours, for `TPM2_StartAuthSession`.

@@ -1,5 +1,8 @@
 //! One token: its PINs, its objects, its keys.
 
+mod adopt;
+mod keys;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,17 +10,17 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use crate::algorithm::{Curve, HashAlgorithm, KeySpec};
+use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
 use crate::auth::{self, TokenSecret};
 use crate::error::{Error, Result};
-use crate::key::Key;
 use crate::log::{self, Topic};
-use crate::object::{Attributes, Body, Object, ObjectId, Part, Query};
+use crate::object::{Object, ObjectId, Part, Query};
 use crate::process::PerProcess;
 use crate::random;
 use crate::store::{Stamp, TokenDirectory, TokenFile, UserSecret};
 use crate::tpm::{self, Connection, Sealed, Srk, Tpm};
-use crate::tss2_pem::Tss2Key;
+
+pub(crate) use adopt::certificate;
 
 pub use crate::auth::PIN_LENGTH;
 pub use crate::tpm::PinTries;
@@ -73,6 +76,14 @@ pub struct TokenInfo {
     pub curves: Vec<Curve>,
     /// Hashes that the TPM can sign with.
     pub hashes: Vec<HashAlgorithm>,
+    /// AES key sizes that the TPM offers, in bits.
+    pub aes_bits: Vec<u16>,
+    /// Modes in which it lets them be used.
+    pub cipher_modes: Vec<CipherMode>,
+    /// Hashes of which it makes HMACs.
+    pub mac_hashes: Vec<HashAlgorithm>,
+    /// SHA-1 digests may be signed, by configuration.
+    pub sha1_signatures: bool,
 }
 
 /// One token: its PINs, its objects, its keys.
@@ -130,6 +141,10 @@ impl Token {
             rsa_bits: file.rsa_bits.clone(),
             curves: file.curves.clone(),
             hashes: file.hashes.clone(),
+            aes_bits: file.aes_bits.clone(),
+            cipher_modes: file.cipher_modes.clone(),
+            mac_hashes: file.mac_hashes.clone(),
+            sha1_signatures: self.tpm.config().sha1_signatures,
         }
     }
 
@@ -137,20 +152,28 @@ impl Token {
     ///
     /// Errors: [`Error::PinIncorrect`], [`Error::PinLocked`], [`Error::PinNotInitialized`], [`Error::TpmReplaced`].
     pub fn login(&self, user: User, pin: &[u8]) -> Result<()> {
+        let secret = self.secret_by_pin(user, pin)?;
+        self.login.store(Some(Arc::new(Login { user, secret })));
+        self.adopt_configured();
+        Ok(())
+    }
+
+    /// Has the TPM check a PIN, and leaves the login as it is. Errors are those of [`Self::login`].
+    pub fn check_pin(&self, user: User, pin: &[u8]) -> Result<()> {
+        self.secret_by_pin(user, pin).map(drop)
+    }
+
+    /// The token secret; `None` where the user PIN is empty.
+    fn secret_by_pin(&self, user: User, pin: &[u8]) -> Result<Option<TokenSecret>> {
         let file = self.reread()?;
         let sealed = match (user, &file.user) {
             (User::SecurityOfficer, _) => &file.security_officer,
             (User::User, UserSecret::Set(sealed)) => sealed,
             (User::User, UserSecret::NotInitialized) => return Err(Error::PinNotInitialized),
-            (User::User, UserSecret::Empty) if pin.is_empty() => {
-                self.login.store(Some(Arc::new(Login { user, secret: None })));
-                return Ok(());
-            }
+            (User::User, UserSecret::Empty) if pin.is_empty() => return Ok(None),
             (User::User, UserSecret::Empty) => return Err(Error::PinIncorrect),
         };
-        let secret = Some(self.unseal(&file, &sealed.into(), pin)?);
-        self.login.store(Some(Arc::new(Login { user, secret })));
-        Ok(())
+        self.unseal(&file, &sealed.into(), pin).map(Some)
     }
 
     /// Forgets the login.
@@ -315,7 +338,7 @@ impl Token {
     }
 }
 
-/// Objects and keys.
+/// Objects. How keys come to be is in `keys`, what is adopted in `adopt`.
 impl Token {
     /// Every object that may match: a cheap pre-selection, to be compared in full by the caller.
     ///
@@ -373,39 +396,6 @@ impl Token {
         }
     }
 
-    /// Makes a key pair in the TPM. It is not stored: [`Self::insert`] does that.
-    pub fn generate(&self, spec: KeySpec, private: Attributes, public: Attributes) -> Result<Object> {
-        if self.file.load().user_pin() == UserPin::NotInitialized {
-            return Err(Error::PinNotInitialized);
-        }
-        let id = ObjectId::random()?;
-        let auth = self.key_auth(id)?;
-        let srk = self.srk()?;
-        let value = auth.as_ref().map_or(&[][..], |value| value.as_slice());
-        let created = self.tpm.with(|tpm| {
-            let what = format!("token '{}'", self.file.load().label);
-            tpm.create_key(&srk, spec, value).map_err(|error| tpm.diagnose_create(&srk, error, &what))
-        })?;
-        let description = auth.map(|_| format!("{DESCRIPTION}{}/{id}", self.file.load().serial));
-        let key = Tss2Key {
-            empty_auth: description.is_none(),
-            parent: tpm::SRK_HANDLE,
-            public: created.public,
-            private: created.private,
-            description,
-        };
-        let public_key = key.public_key()?;
-        Ok(Object { id, body: Body::KeyPair { key, public_key, imported: false, private, public: Some(public) } })
-    }
-
-    /// The private key of a key pair object of this token. Costs no TPM command, needs no login yet.
-    pub fn key(self: &Arc<Self>, object: &Object) -> Result<Key> {
-        match &object.body {
-            Body::KeyPair { key, .. } => Key::of_token(self.tpm.clone(), key.clone(), self.clone(), object.id),
-            _ => Err(Error::Unsupported("an object without a private key".into())),
-        }
-    }
-
     /// Encrypts the value of a private data object under the token's secret.
     ///
     /// Errors: [`Error::Unsupported`] on tokens without a PIN, which have no secret from anybody.
@@ -427,8 +417,12 @@ impl Token {
     }
 
     fn has_keys(&self) -> Result<bool> {
-        let query = Query { part: Some(Part::PrivateKey), ..Query::default() };
-        Ok(self.find(&query)?.iter().any(|object| matches!(object.body, Body::KeyPair { .. })))
+        for part in [Part::PrivateKey, Part::SecretKey] {
+            if !self.find(&Query { part: Some(part), ..Query::default() })?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

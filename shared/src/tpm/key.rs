@@ -1,0 +1,334 @@
+//! Using keys at the TPM: loading, authorising, and what they do.
+
+use zeroize::Zeroizing;
+
+use super::connection::Connection;
+use super::object::Parent;
+use super::response;
+use super::sapi::{Auth, MAX_BUFFER, Sapi, SessionKind};
+use super::session::session_attribute::{CONTINUE, DECRYPT, ENCRYPT};
+use crate::algorithm::{CipherMode, Direction, HashAlgorithm, SignatureScheme};
+use crate::error::{Error, Result};
+use crate::policy::{PolicyStep, policy_command};
+use crate::public_area::PublicArea;
+use crate::public_key::PublicKey;
+
+/// What authorises the use of a key.
+pub(crate) enum Authority {
+    /// Its authValue is empty.
+    Empty,
+    /// A long random authValue, which no salt has to protect.
+    Random(Zeroizing<Vec<u8>>),
+    /// An authValue that somebody chose: the session is salted.
+    Chosen(Zeroizing<Vec<u8>>),
+}
+
+impl Authority {
+    fn value(&self) -> &[u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Random(value) | Self::Chosen(value) => value,
+        }
+    }
+}
+
+/// A key to be used.
+#[derive(Clone, Copy)]
+pub(crate) struct UsableKey<'a> {
+    pub(crate) place: Place<'a>,
+    pub(crate) area: &'a PublicArea,
+    /// The steps that satisfy its policy; empty for a key without one.
+    pub(crate) policy: &'a [PolicyStep],
+}
+
+/// Where a key is.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// Outside, wrapped for its parent.
+    Wrapped {
+        parent: Parent,
+        /// `TPM2B_PUBLIC`, marshalled.
+        public: &'a [u8],
+        /// `TPM2B_PRIVATE`, marshalled.
+        private: &'a [u8],
+        /// With it the private part has to be imported first: the seed of an importable key.
+        seed: Option<&'a [u8]>,
+    },
+    /// In the TPM for good.
+    Persistent(u32),
+    /// Saved by `TPM2_ContextSave`: a marshalled `TPMS_CONTEXT`.
+    Saved(&'a [u8]),
+}
+
+/// The key that a connection keeps loaded.
+pub(crate) struct LoadedKey {
+    pub(super) handle: u32,
+    name: Vec<u8>,
+}
+
+/// A command on a key: it is given the key's handle and Name, and what authorises it.
+type Command<'a, T> = &'a mut dyn FnMut(&mut Sapi, (u32, &[u8]), &mut Auth<'_>) -> Result<T>;
+
+/// What keys do.
+impl Connection {
+    /// Signs a digest with a key.
+    pub(crate) fn sign(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        scheme: SignatureScheme,
+        digest: &[u8],
+    ) -> Result<Vec<u8>> {
+        let (hash, input, coordinate) = match (key.area.public_key()?, scheme) {
+            (PublicKey::Ec { curve, .. }, SignatureScheme::Ecdsa) => {
+                (curve.ecdsa_hash(), curve.ecdsa_input(digest), curve.coordinate_length())
+            }
+            (PublicKey::Rsa { .. }, SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. }) => {
+                (hash, digest.to_vec(), 0)
+            }
+            _ => return Err(Error::Unsupported("this signature scheme with this type of key".into())),
+        };
+        self.use_key(key, authority, 0, &mut |sapi, named, auth| {
+            sapi.sign(named, auth, (scheme, hash), &input, coordinate)
+        })
+    }
+
+    /// The bare RSA operation on a block as long as the modulus. Its result does not cross the bus in the clear if
+    /// there is an authValue.
+    pub(crate) fn rsa(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        block: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        self.use_key(key, authority, DECRYPT | ENCRYPT, &mut |sapi, named, auth| sapi.rsa_decrypt(named, auth, block))
+    }
+
+    /// The x coordinate that the key shares with another's point (`x`, `y`).
+    pub(crate) fn ecdh(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        point: (&[u8], &[u8]),
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        self.use_key(key, authority, ENCRYPT, &mut |sapi, named, auth| sapi.ecdh_z_gen(named, auth, point))
+    }
+
+    /// Data of any length through an AES key; `iv` becomes the one that goes on from there.
+    pub(crate) fn cipher(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        how: (CipherMode, Direction),
+        iv: &mut Vec<u8>,
+        data: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let mut output = Zeroizing::new(Vec::with_capacity(data.len()));
+        for stretch in data.chunks(MAX_BUFFER) {
+            let done = self.use_key(key, authority, DECRYPT | ENCRYPT, &mut |sapi, named, auth| {
+                sapi.encrypt_decrypt(named, auth, how, iv, stretch)
+            })?;
+            output.extend_from_slice(&done);
+        }
+        Ok(output)
+    }
+
+    /// The HMAC of data of any length. Longer data goes through a sequence, which needs the key's slot.
+    pub(crate) fn mac(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        hash: HashAlgorithm,
+        data: &[u8],
+    ) -> Result<Vec<u8>> {
+        let (last, before) = match data.chunks(MAX_BUFFER).collect::<Vec<_>>().split_last() {
+            None => (&[][..], Vec::new()),
+            Some((last, before)) => (*last, before.to_vec()),
+        };
+        if before.is_empty() {
+            return self.use_key(key, authority, 0, &mut |sapi, named, auth| sapi.hmac(named, auth, hash, last));
+        }
+        let sequence = self.use_key(key, authority, 0, &mut |sapi, named, auth| sapi.hmac_start(named, auth, hash))?;
+        let updated = before.iter().try_for_each(|part| self.sapi.sequence_update(sequence, part));
+        match updated.and_then(|()| self.sapi.sequence_complete(sequence, last)) {
+            Ok(mac) => Ok(mac),
+            Err(error) => {
+                // It may be gone already: that is as good.
+                let _ = self.sapi.flush_context(sequence);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How they are loaded and authorised.
+impl Connection {
+    /// Runs a command on a key, which stays loaded for the next one. `protected` are the session's attributes that
+    /// keep parameters off the bus.
+    fn use_key<T>(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        protected: u8,
+        command: Command<'_, T>,
+    ) -> Result<T> {
+        let held = self.key.is_some();
+        match self.use_once(key, authority, protected, command) {
+            // Without a resource manager anybody can flush what we hold.
+            Err(error) if held && response::is_gone(&error) => {
+                self.key = None;
+                self.use_once(key, authority, protected, command)
+            }
+            result => result,
+        }
+    }
+
+    fn use_once<T>(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        protected: u8,
+        command: Command<'_, T>,
+    ) -> Result<T> {
+        if !key.policy.is_empty() {
+            return self.use_by_policy(key, authority, protected, command);
+        }
+        let salt = matches!(authority, Authority::Chosen(_));
+        let handle = self.load_key(key, salt)?;
+        let named = (handle, key.area.name.as_slice());
+        let value = match authority {
+            Authority::Empty => return command(&mut self.sapi, named, &mut Auth::Empty),
+            Authority::Random(value) => {
+                self.start_session(None)?;
+                value
+            }
+            // `load_key` has salted the session.
+            Authority::Chosen(value) => value,
+        };
+        self.authorised_uses += 1;
+        let goes_on = if self.authorised_uses == 1 { 0 } else { CONTINUE };
+        self.authorised(value, protected | goes_on, |sapi, auth| command(sapi, named, auth))
+    }
+
+    /// Loads a key, unless it is the one that is loaded, or is there for good. With `salt`, a salted session is held
+    /// after: salted to the parent, or where there is none that we know to the storage root key.
+    fn load_key(&mut self, key: &UsableKey<'_>, salt: bool) -> Result<u32> {
+        let loaded = self.key.as_ref().filter(|loaded| loaded.name == key.area.name).map(|loaded| loaded.handle);
+        match (key.place, loaded) {
+            (Place::Persistent(handle), _) => {
+                self.salt_to_srk(salt)?;
+                Ok(handle)
+            }
+            (Place::Saved(_), Some(handle)) => {
+                self.salt_to_srk(salt)?;
+                Ok(handle)
+            }
+            (Place::Saved(saved), None) => {
+                self.flush_key()?;
+                self.salt_to_srk(salt)?;
+                let handle = self.sapi.context_load(saved)?;
+                Ok(self.keep(handle, key))
+            }
+            (Place::Wrapped { .. }, Some(handle)) if !salt => Ok(handle),
+            (Place::Wrapped { parent, .. }, Some(handle)) => {
+                self.with_parent(parent, true, |tpm, parent, area| tpm.start_session(area.map(|area| (parent, area))))?;
+                Ok(handle)
+            }
+            (Place::Wrapped { parent, public, private, seed }, None) => {
+                self.flush_key()?;
+                let handle = self.with_parent(parent, salt, |tpm, parent, area| {
+                    if let Some(area) = area {
+                        tpm.start_session(Some((parent, area)))?;
+                    }
+                    let Some(seed) = seed else { return tpm.sapi.load(parent, public, private) };
+                    let duplicate = private.get(2..).unwrap_or_default();
+                    let private = tpm.sapi.import((parent, &[]), &mut Auth::Empty, public, duplicate, seed)?;
+                    tpm.sapi.load(parent, public, &private)
+                })?;
+                Ok(self.keep(handle, key))
+            }
+        }
+    }
+
+    fn keep(&mut self, handle: u32, key: &UsableKey<'_>) -> u32 {
+        self.key = Some(LoadedKey { handle, name: key.area.name.clone() });
+        handle
+    }
+
+    fn salt_to_srk(&mut self, salt: bool) -> Result<()> {
+        if !salt {
+            return Ok(());
+        }
+        match self.find_srk()? {
+            Some(srk) => self.start_session(Some(srk.salt())),
+            None => self.start_session(None),
+        }
+    }
+
+    /// Runs a command authorised by the key's policy. Its session ends with it.
+    fn use_by_policy<T>(
+        &mut self,
+        key: &UsableKey<'_>,
+        authority: &Authority,
+        protected: u8,
+        command: Command<'_, T>,
+    ) -> Result<T> {
+        let handle = self.load_key(key, false)?;
+        let srk = match authority {
+            Authority::Chosen(_) => self.find_srk()?,
+            Authority::Empty | Authority::Random(_) => None,
+        };
+        let mut session = self.new_session(SessionKind::Policy, srk.as_ref().map(|srk| srk.salt()))?;
+        let asks =
+            key.policy.iter().any(|step| matches!(step.command, policy_command::AUTH_VALUE | policy_command::PASSWORD));
+        // Nothing is secret without an authValue, and there would be no key to encrypt with.
+        let (value, protected) = if asks { (authority.value(), protected) } else { (&[][..], 0) };
+        let protected = if value.is_empty() { 0 } else { protected };
+        let handle_of_session = session.handle;
+        let result = self.satisfy(handle_of_session, key.policy).and_then(|()| {
+            let mut auth = Auth::Hmac { session: &mut session, value, attributes: protected };
+            command(&mut self.sapi, (handle, &key.area.name), &mut auth)
+        });
+        result.map_err(|error| {
+            if !response::is_transport_failure(&error) {
+                // It may be gone already: that is as good.
+                let _ = self.sapi.flush_context(handle_of_session);
+            }
+            match response::is_policy_failure(&error) {
+                true => Error::PolicyFailed(
+                    "the key's policy does not allow this now: the PCRs do not have the values it was bound to".into(),
+                ),
+                false => error,
+            }
+        })
+    }
+
+    fn satisfy(&mut self, session: u32, policy: &[PolicyStep]) -> Result<()> {
+        for step in policy {
+            match step.command {
+                policy_command::PCR => {
+                    let (values, selection) = step.pcr_parameters()?;
+                    self.sapi.policy_pcr(session, values, selection).map_err(
+                        |error| match response::is_wrong_value(&error) {
+                            true => Error::PolicyFailed(
+                                "the PCRs that this key is bound to have other values now than when it was made".into(),
+                            ),
+                            false => error,
+                        },
+                    )?;
+                }
+                // The HMAC of the session proves the value as well as a password would, and does not show it.
+                policy_command::AUTH_VALUE | policy_command::PASSWORD => self.sapi.policy_auth_value(session)?,
+                policy_command::COMMAND_CODE => {
+                    let code = step.parameters.as_slice().try_into().map(u32::from_be_bytes);
+                    let code = code.map_err(|_| Error::malformed("TPM key file", "a command code has four bytes"))?;
+                    self.sapi.policy_command_code(session, code)?;
+                }
+                other => {
+                    return Err(Error::Unsupported(format!("policies with the TPM command 0x{other:x}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
