@@ -135,7 +135,8 @@ impl View {
 
     /// `CKA_ALWAYS_SENSITIVE` of a secret key.
     pub(crate) fn was_always_sensitive(&self) -> Result<bool> {
-        if self.is_in_tpm() { self.is_local() } else { Ok(self.attributes()?.always_sensitive) }
+        let was = self.attributes()?.always_sensitive;
+        if self.is_in_tpm() { Ok(was && self.is_local()?) } else { Ok(was) }
     }
 
     /// `CKA_NEVER_EXTRACTABLE` of a secret key.
@@ -377,7 +378,7 @@ fn copied(view: &View, draft: Draft) -> Result<Object> {
         }
         Body::KeyPair { key: KeyMaterial::Persistent(_), .. } => return Err(Error(CKR_ACTION_PROHIBITED)),
         Body::SecretKey { secret: SecretMaterial::Memory { value, .. }, kind, .. } if token_object => {
-            crate::secret::require_hidden(&attributes)?;
+            crate::secret::require_unextractable(&attributes)?;
             return Ok(view.token.import_secret(kind, &value, attributes)?);
         }
         Body::SecretKey { secret, kind, .. } => Body::SecretKey { secret, kind, attributes },

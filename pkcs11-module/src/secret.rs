@@ -38,9 +38,10 @@ pub(crate) struct NewSecret {
     pub(crate) draft: Draft,
 }
 
-/// What is in the TPM cannot come out, whatever a template says.
-pub(crate) fn require_hidden(attributes: &Attributes) -> Result<()> {
-    if attributes.sensitive && !attributes.extractable { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
+/// What is in the TPM cannot come out, whatever a template says. (That it is not "sensitive" means nothing then:
+/// footnote 7 asks for both.)
+pub(crate) fn require_unextractable(attributes: &Attributes) -> Result<()> {
+    if attributes.extractable { Err(Error(CKR_TEMPLATE_INCONSISTENT)) } else { Ok(()) }
 }
 
 impl NewSecret {
@@ -63,7 +64,7 @@ impl NewSecret {
         let mut draft = Draft::new(attribute::SECRET, defaults);
         draft.write(template, uses)?;
         if draft.token_object {
-            require_hidden(&draft.attributes)?;
+            require_unextractable(&draft.attributes)?;
         }
         Ok(Self { kind, origin, draft })
     }
@@ -87,7 +88,7 @@ impl Session {
         let new = NewSecret::read(kind, template, GENERATE, Origin::Generated)?;
         self.check_new(&new.draft)?;
         let length = new.draft.value_length.ok_or(Error(CKR_TEMPLATE_INCOMPLETE))?;
-        let in_tpm = require_hidden(&new.draft.attributes).is_ok();
+        let in_tpm = require_unextractable(&new.draft.attributes).is_ok();
         let possible = match kind {
             SecretKind::Aes => info.aes_bits.iter().any(|bits| usize::from(*bits) == 8 * length),
             _ => !in_tpm || GENERATED_SECRETS.contains(&length),
@@ -106,7 +107,8 @@ impl Session {
             return self.keep_secret(new, random_value(length)?, template);
         }
         let token_object = new.token_object();
-        let object = token.generate_secret(kind, length, policy.as_ref(), new.draft.attributes)?;
+        let attributes = Attributes { always_sensitive: new.draft.attributes.sensitive, ..new.draft.attributes };
+        let object = token.generate_secret(kind, length, policy.as_ref(), attributes)?;
         self.keep_checked(&object, token_object, template)
     }
 

@@ -107,11 +107,11 @@ pub struct Attributes {
     pub verify: bool,
     /// `CKA_WRAP` of a secret key.
     pub wrap: bool,
-    /// `CKA_SENSITIVE`; of a key in the TPM always true.
+    /// `CKA_SENSITIVE` of a secret key; of a private key always true.
     pub sensitive: bool,
     /// `CKA_EXTRACTABLE`; of a key in the TPM always false.
     pub extractable: bool,
-    /// `CKA_ALWAYS_SENSITIVE` of a secret key in memory.
+    /// `CKA_ALWAYS_SENSITIVE` of a secret key; of one in the TPM only if the TPM says that it was made there.
     pub always_sensitive: bool,
     /// `CKA_NEVER_EXTRACTABLE` of a secret key in memory.
     pub never_extractable: bool,
