@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
 use crate::public_area::{PublicArea, object_attribute};
@@ -87,6 +88,7 @@ impl TpmKey {
         mut operation: impl FnMut(&mut tpm::Connection, &UsableKey<'_>, &Authority) -> Result<T>,
     ) -> Result<T> {
         let authority = self.authority()?;
+        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then_some(StackWiped);
         let (place, policy) = match &self.place.source {
             Source::Wrapped { parent, key, placed } => {
                 let (seed, placed) = (key.secret.as_deref(), *placed);
