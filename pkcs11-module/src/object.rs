@@ -126,16 +126,9 @@ impl View {
         }
     }
 
-    /// `CKA_LOCAL`. Of a key in the TPM its public area tells: it was made in this TPM, which has never let it out.
+    /// `CKA_LOCAL`.
     pub(crate) fn is_local(&self) -> Result<bool> {
-        let guaranteed = object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM;
-        let area = match &self.object.body {
-            Body::KeyPair { key, imported: false, .. } => key.public_area()?,
-            Body::SecretKey { secret: SecretMaterial::Tpm { key, imported: false, .. }, .. } => key.public_area()?,
-            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } => return Ok(*local),
-            _ => return Ok(false),
-        };
-        Ok(area.has(guaranteed))
+        Ok(self.object.is_local()?)
     }
 
     /// `CKA_ALWAYS_SENSITIVE` of a secret key.
@@ -390,7 +383,7 @@ fn copied(view: &View, draft: Draft) -> Result<Object> {
     let id = ObjectId::random()?;
     let body = match view.object.body.clone() {
         Body::KeyPair { public_key, .. } | Body::PublicKey { public_key, .. } if view.part == Part::PublicKey => {
-            Body::PublicKey { public_key, attributes }
+            Body::PublicKey { public_key, local: view.is_local()?, attributes }
         }
         // Only the original is at its place in the TPM.
         Body::KeyPair {

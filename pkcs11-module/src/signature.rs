@@ -18,7 +18,7 @@ use crate::session::Session;
 
 /// A signature or MAC under way.
 pub(crate) enum Signing {
-    Key { operation: SignOperation, raw: Raw },
+    Key { operation: SignOperation, raw: Raw, given: usize },
     Mac(Mac),
 }
 
@@ -42,6 +42,9 @@ pub(crate) struct Mac {
     length: usize,
     data: Zeroizing<Vec<u8>>,
 }
+
+/// The padding of PKCS#1 v1.5 takes so many bytes at least.
+const PKCS1_OVERHEAD: usize = 11;
 
 /// What the data is, which decides how data that does not fit is called.
 #[derive(Clone, Copy)]
@@ -131,7 +134,7 @@ impl Signing {
             let salt = matches!(work, Work::RsaPss(_));
             return Err(Error(if salt { CKR_MECHANISM_PARAM_INVALID } else { CKR_KEY_FUNCTION_NOT_PERMITTED }));
         }
-        Ok(Self::Key { operation: SignOperation::new(key, plan.data), raw: plan.raw })
+        Ok(Self::Key { operation: SignOperation::new(key, plan.data), raw: plan.raw, given: 0 })
     }
 
     fn length(&self) -> usize {
@@ -143,7 +146,14 @@ impl Signing {
 
     fn update(&mut self, data: &[u8]) -> Result<()> {
         match self {
-            Self::Key { operation, raw } => operation.update(data).map_err(|error| raw.name(error)),
+            Self::Key { operation, raw, given } => {
+                *given = given.saturating_add(data.len());
+                // The input is at most k - 11 bytes long (PKCS#11 3.2, "PKCS #1 v1.5 RSA").
+                if matches!(raw, Raw::Data) && *given > operation.signature_length().saturating_sub(PKCS1_OVERHEAD) {
+                    return Err(Error(CKR_DATA_LEN_RANGE));
+                }
+                operation.update(data).map_err(|error| raw.name(error))
+            }
             Self::Mac(mac) => {
                 mac.data.extend_from_slice(data);
                 Ok(())
@@ -156,7 +166,7 @@ impl Signing {
             self.update(rest)?;
         }
         match self {
-            Self::Key { operation, raw } => operation.finish().map_err(|error| raw.name(error)),
+            Self::Key { operation, raw, .. } => operation.finish().map_err(|error| raw.name(error)),
             Self::Mac(mac) => mac.finish(rest),
         }
     }

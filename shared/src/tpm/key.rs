@@ -62,10 +62,29 @@ pub(crate) enum Place<'a> {
     Saved(&'a [u8]),
 }
 
+impl Place<'_> {
+    /// What tells keys apart that have the same public area: the same key imported twice has two authValues.
+    fn private(&self) -> &[u8] {
+        match self {
+            Self::Wrapped { private, .. } => private,
+            Self::Saved(context) => context,
+            Self::Persistent(_) => &[],
+        }
+    }
+}
+
 /// The key that a connection keeps loaded.
 pub(crate) struct LoadedKey {
     handle: u32,
     name: Vec<u8>,
+    /// As it was given, wrapped.
+    private: Vec<u8>,
+}
+
+impl LoadedKey {
+    fn is(&self, key: &UsableKey<'_>) -> bool {
+        self.name == key.area.name && self.private == key.place.private()
+    }
 }
 
 impl LoadedKey {
@@ -90,7 +109,7 @@ impl Connection {
     ) -> Result<Vec<u8>> {
         let (hash, input, coordinate) = match (key.area.public_key()?, scheme) {
             (PublicKey::Ec { curve, .. }, SignatureScheme::Ecdsa) => {
-                (curve.ecdsa_hash(), curve.ecdsa_input(digest), curve.coordinate_length())
+                (curve.ecdsa_hash(), curve.ecdsa_input(digest)?, curve.coordinate_length())
             }
             (PublicKey::Rsa { .. }, SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. }) => {
                 (hash, digest.to_vec(), 0)
@@ -222,7 +241,7 @@ impl Connection {
     /// Loads a key, unless it is the one that is loaded, or is there for good. With `salt`, a salted session is held
     /// after: salted to the parent, or where there is none that we know to the storage root key.
     fn load_key(&mut self, key: &UsableKey<'_>, salt: bool) -> Result<u32> {
-        let loaded = self.key.as_ref().filter(|loaded| loaded.name == key.area.name).map(|loaded| loaded.handle);
+        let loaded = self.key.as_ref().filter(|loaded| loaded.is(key)).map(|loaded| loaded.handle);
         match (key.place, loaded) {
             (Place::Persistent(handle), _) => {
                 self.salt_to_srk(salt)?;
@@ -265,7 +284,8 @@ impl Connection {
     }
 
     fn keep(&mut self, handle: u32, key: &UsableKey<'_>) -> u32 {
-        self.key = Some(LoadedKey { handle, name: key.area.name.clone() });
+        let (name, private) = (key.area.name.clone(), key.place.private().to_vec());
+        self.key = Some(LoadedKey { handle, name, private });
         handle
     }
 
