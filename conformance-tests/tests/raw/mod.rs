@@ -3,7 +3,7 @@
 
 use std::ptr::{null, null_mut};
 
-use conformance_tests::Device;
+use conformance_tests::{Device, SO_PIN};
 use cryptoki_sys::*;
 
 /// The value of a call: what it gave, or its `CKR_`.
@@ -96,6 +96,19 @@ impl Raw {
         slots
     }
 
+    /// Makes a token in this slot, by the functions for it, with [`PIN`].
+    pub(crate) fn make_token(&self, slot: CK_SLOT_ID, label: &str) {
+        // A slot comes into being when the list is asked for.
+        let _ = self.slots();
+        let mut padded = format!("{label:32}").into_bytes();
+        let (so_pin, length) = (SO_PIN.as_ptr().cast_mut(), SO_PIN.len() as CK_ULONG);
+        call!(self, C_InitToken(slot, so_pin, length, padded.as_mut_ptr())).unwrap();
+        let session = self.open(slot);
+        self.login(session, CKU_SO, SO_PIN.as_bytes()).unwrap();
+        call!(self, C_InitPIN(session, PIN.as_ptr().cast_mut(), PIN.len() as CK_ULONG)).unwrap();
+        call!(self, C_CloseSession(session)).unwrap();
+    }
+
     pub(crate) fn find(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Vec<CK_OBJECT_HANDLE> {
         let mut attributes = attributes(template);
         call!(self, C_FindObjectsInit(session, attributes.as_mut_ptr(), attributes.len() as CK_ULONG)).unwrap();
@@ -153,6 +166,19 @@ impl Raw {
             C_GenerateKeyPair(session, &mut mechanism, public, public_count, private, private_count, first, second)
         )?;
         Ok((public_key, private_key))
+    }
+
+    /// A secret key.
+    pub(crate) fn generate_secret(
+        &self,
+        session: CK_SESSION_HANDLE,
+        kind: CK_MECHANISM_TYPE,
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut mechanism, mut template, mut key) = (mechanism(kind), attributes(template), 0);
+        let count = template.len() as CK_ULONG;
+        call!(self, C_GenerateKey(session, &mut mechanism, template.as_mut_ptr(), count, &mut key))?;
+        Ok(key)
     }
 
     /// A P-256 pair of the token, or of the session.
