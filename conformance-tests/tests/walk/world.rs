@@ -167,7 +167,11 @@ impl World {
     pub(crate) fn object(&self, thing: Thing) -> CK_OBJECT_HANDLE {
         let (class, label) = (class(thing), name(thing));
         let wanted = [(CKA_CLASS, number(class)), (CKA_LABEL, label.clone())];
-        if let Some(found) = self.raw.find(self.main, &wanted).first() {
+        // A session of its own, as threads may look at once.
+        let session = self.raw.open(0);
+        let found = self.raw.find(session, &wanted);
+        call!(self.raw, C_CloseSession(session)).unwrap();
+        if let Some(found) = found.first() {
             return *found;
         }
         if matches!(thing, Thing::Aes | Thing::Mac | Thing::Secret) && !function("C_GenerateKey").works() {
