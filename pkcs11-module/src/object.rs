@@ -15,7 +15,7 @@ use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::mechanism::KeyType;
 use crate::session::Session;
-use crate::template::{self, Template, number_bytes};
+use crate::template::{self, Template};
 
 /// One PKCS#11 object as it is now: a part of an object of the store, or of a session.
 pub(crate) struct View {
@@ -41,8 +41,8 @@ impl View {
     }
 
     /// The number of a profile or a mechanism.
-    pub(crate) fn built_in_number(&self) -> Result<Vec<u8>> {
-        self.built_in.map(|built_in| number_bytes(built_in.number())).ok_or(MISSING)
+    pub(crate) fn built_in_number(&self) -> Result<CK_ULONG> {
+        self.built_in.map(|built_in| built_in.number()).ok_or(MISSING)
     }
 
     /// `CKA_UNIQUE_ID`.
@@ -121,16 +121,9 @@ impl View {
         }
     }
 
-    /// `CKA_LOCAL`. Of a key in the TPM its public area tells: it was made in this TPM, which has never let it out.
+    /// `CKA_LOCAL`.
     pub(crate) fn is_local(&self) -> Result<bool> {
-        let guaranteed = object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM;
-        let area = match &self.object.body {
-            Body::KeyPair { key, imported: false, .. } => key.public_area()?,
-            Body::SecretKey { secret: SecretMaterial::Tpm { key, imported: false, .. }, .. } => key.public_area()?,
-            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } => return Ok(*local),
-            _ => return Ok(false),
-        };
-        Ok(area.has(guaranteed))
+        Ok(self.object.is_local()?)
     }
 
     /// `CKA_ALWAYS_SENSITIVE` of a secret key.
@@ -371,7 +364,7 @@ fn copied(view: &View, draft: Draft) -> Result<Object> {
     let id = ObjectId::random()?;
     let body = match view.object.body.clone() {
         Body::KeyPair { public_key, .. } | Body::PublicKey { public_key, .. } if view.part == Part::PublicKey => {
-            Body::PublicKey { public_key, attributes }
+            Body::PublicKey { public_key, attributes: Attributes { local: view.is_local()?, ..attributes } }
         }
         Body::KeyPair { key: key @ KeyMaterial::Wrapped(_), public_key, imported, .. } => {
             Body::KeyPair { key, public_key, imported, private: attributes, public: None }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::SecretKind;
 use crate::error::{Error, Result};
-use crate::public_area::PublicArea;
+use crate::public_area::{PublicArea, object_attribute};
 use crate::public_key::PublicKey;
 use crate::tss2_pem::Tss2Key;
 
@@ -129,6 +129,8 @@ pub struct Attributes {
     /// `CKA_OBJECT_ID` of a data object, DER.
     #[serde(with = "crate::hex::serde")]
     pub object_id: Vec<u8>,
+    /// `CKA_LOCAL` of a public key without its private half: that was made in this TPM. (Nothing else vouches for it.)
+    pub local: bool,
 }
 
 impl Default for Attributes {
@@ -162,6 +164,7 @@ impl Default for Attributes {
             certificate_category: 0,
             application: String::new(),
             object_id: Vec::new(),
+            local: false,
         }
     }
 }
@@ -355,13 +358,27 @@ impl Object {
         }
     }
 
+    /// Whether its key was made here. Of a key in the TPM its public area tells: it was made in this TPM, which has never
+    /// let it out.
+    pub fn is_local(&self) -> Result<bool> {
+        let area = match &self.body {
+            Body::KeyPair { key, imported: false, .. } => key.public_area()?,
+            Body::SecretKey { secret: SecretMaterial::Tpm { key, imported: false, .. }, .. } => key.public_area()?,
+            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } => return Ok(*local),
+            Body::PublicKey { attributes, .. } => return Ok(attributes.local),
+            _ => return Ok(false),
+        };
+        Ok(area.has(object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM))
+    }
+
     /// The object without one of its parts; `None` when nothing is left.
     ///
     /// A pair that loses its private key stays as a public key object, and the other way round.
     pub fn without(self, part: Part) -> Option<Self> {
+        let local = self.is_local().unwrap_or_default();
         let body = match (self.body, part) {
             (Body::KeyPair { public_key, public: Some(attributes), .. }, Part::PrivateKey) => {
-                Body::PublicKey { public_key, attributes }
+                Body::PublicKey { public_key, attributes: Attributes { local, ..attributes } }
             }
             (Body::KeyPair { key, public_key, imported, private, .. }, Part::PublicKey) => {
                 Body::KeyPair { key, public_key, imported, private, public: None }
