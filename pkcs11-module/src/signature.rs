@@ -9,8 +9,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::key_use::require_type;
-use crate::mechanism::{KeyType, Mechanism, Work};
+use crate::mechanism::{Mechanism, Work};
 use crate::object::View;
 use crate::operation::Data;
 use crate::parameter::Parameter;
@@ -65,7 +64,6 @@ impl Raw {
 
 /// How a mechanism makes a signature of what it is given; `None` for a MAC.
 struct Plan {
-    key_type: KeyType,
     /// `None` if the data will tell.
     scheme: Option<SignatureScheme>,
     data: SignatureData,
@@ -74,23 +72,23 @@ struct Plan {
 
 impl Plan {
     fn new(work: Work, parameter: Parameter<'_>) -> Result<Self> {
-        let (key_type, scheme, hash) = match work {
+        let (scheme, hash) = match work {
             Work::RsaPkcs1(None) => {
                 parameter.none()?;
                 let data = SignatureData::digest_info();
-                return Ok(Self { key_type: KeyType::Rsa, scheme: None, data, raw: Raw::Data });
+                return Ok(Self { scheme: None, data, raw: Raw::Data });
             }
-            Work::RsaPss(hash) => (KeyType::Rsa, parameter.pss(hash)?, hash),
-            Work::RsaPkcs1(Some(hash)) => (KeyType::Rsa, SignatureScheme::RsaPkcs1(hash), Some(hash)),
-            Work::RsaRaw => (KeyType::Rsa, SignatureScheme::RsaRaw, None),
-            Work::Ecdsa(hash) => (KeyType::Ec, SignatureScheme::Ecdsa, hash),
+            Work::RsaPss(hash) => (parameter.pss(hash)?, hash),
+            Work::RsaPkcs1(Some(hash)) => (SignatureScheme::RsaPkcs1(hash), Some(hash)),
+            Work::RsaRaw => (SignatureScheme::RsaRaw, None),
+            Work::Ecdsa(hash) => (SignatureScheme::Ecdsa, hash),
             _ => return Err(Error(CKR_MECHANISM_INVALID)),
         };
         if !matches!(work, Work::RsaPss(_)) {
             parameter.none()?;
         }
         let data = hash.map_or_else(|| SignatureData::digest(scheme), |hash| SignatureData::message(scheme, hash));
-        Ok(Self { key_type, scheme: Some(scheme), data, raw: Raw::Digest })
+        Ok(Self { scheme: Some(scheme), data, raw: Raw::Digest })
     }
 }
 
@@ -102,10 +100,6 @@ impl Mac {
             Work::HmacGeneral(hash) => (hash, parameter.mac_length(hash.digest_length())?),
             _ => return Ok(None),
         };
-        // "CKK_GENERIC_SECRET keys are useable by all HMAC mechanisms" (PKCS#11 3.2, HMAC mechanisms).
-        if view.key_type()? != KeyType::Generic {
-            require_type(view, KeyType::Hmac(hash))?;
-        }
         let key = view.token.secret_key(&view.object)?;
         Ok(Some(Self { key, hash, length, data: Zeroizing::default() }))
     }
@@ -124,7 +118,6 @@ impl Signing {
             return Ok(Self::Mac(mac));
         }
         let plan = Plan::new(work, parameter)?;
-        require_type(view, plan.key_type)?;
         let key = view.token.key(&view.object)?;
         if plan.scheme.is_some_and(|scheme| !key.signs(scheme)) {
             // The bare RSA operation would be needed, which a TPM keeps from keys that only sign.
@@ -168,7 +161,6 @@ impl Verification {
             return Ok(Self::Mac(mac));
         }
         let plan = Plan::new(work, parameter)?;
-        require_type(view, plan.key_type)?;
         let key = view.object.public_key().ok_or(Error(CKR_KEY_TYPE_INCONSISTENT))?.clone();
         Ok(Self::Key { key, data: plan.data, raw: plan.raw })
     }
@@ -300,15 +292,9 @@ impl Session {
         self.operations().verify_recover.begin(|| {
             let (view, work) = self.usable_key(key, CKF_VERIFY_RECOVER, mechanism.kind)?;
             mechanism.parameter.none()?;
-            require_type(&view, KeyType::Rsa)?;
             let key = view.object.public_key().ok_or(Error(CKR_KEY_TYPE_INCONSISTENT))?.clone();
             Ok(Recovery { key, padded: work != Work::RsaRaw })
         })
-    }
-
-    /// The most that can be recovered.
-    pub(crate) fn recovered_length(&self) -> Result<usize> {
-        self.operations().verify_recover.running().map(|recovery| recovery.key.signature_length())
     }
 
     /// What a signature was made of. The operation goes on.
