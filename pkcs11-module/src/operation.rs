@@ -250,7 +250,8 @@ impl Session {
             return Err(Error(CKR_KEY_NOT_NEEDED));
         }
         let mut operations = self.operations();
-        operations.cancel(CK_FLAGS::MAX & !CKF_FIND_OBJECTS);
+        // "Even if that session has active cryptographic or object search operations": those are cancelled.
+        operations.cancel(CK_FLAGS::MAX);
         operations.digest = Operation::InParts(saved);
         Ok(())
     }

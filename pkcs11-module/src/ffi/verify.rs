@@ -105,7 +105,10 @@ pub(super) unsafe extern "C" fn C_VerifyRecover(
         session.ending(CKF_VERIFY_RECOVER, || {
             // SAFETY: the signature is readable for its length, the data writable for its own, as the standard has it.
             let (signature, output) = unsafe { (bytes(signature, signature_length)?, Output::new(data, data_length)?) };
-            if output.fill_at_most(session.recovered_length()?, || session.recover(signature))? {
+            // An invalid signature "will never return CKR_BUFFER_TOO_SMALL", and it is software, so that it can be
+            // recovered to tell the length.
+            let data = session.recover(signature)?;
+            if output.fill_at_most(data.len(), || Ok(data))? {
                 session.operations().cancel(CKF_VERIFY_RECOVER);
             }
             Ok(())
