@@ -133,6 +133,18 @@ impl Raw {
         call!(self, C_SetAttributeValue(session, object, attributes.as_mut_ptr(), attributes.len() as CK_ULONG))
     }
 
+    pub(crate) fn copy(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut attributes, mut copy) = (attributes(template), 0);
+        let count = attributes.len() as CK_ULONG;
+        call!(self, C_CopyObject(session, object, attributes.as_mut_ptr(), count, &mut copy))?;
+        Ok(copy)
+    }
+
     /// One attribute, by the usual two calls.
     pub(crate) fn get(
         &self,

@@ -117,6 +117,14 @@ impl<'a> Call<'a> {
         self.words[at] = 0;
     }
 
+    /// Says again how much room there is, after a call told how much it used.
+    pub(crate) fn renew(&self) {
+        if self.function.output().is_some() {
+            // SAFETY: our own memory, which `memory` keeps.
+            unsafe { (self.length as *mut CK_ULONG).write(self.room as CK_ULONG) };
+        }
+    }
+
     fn set_room(&mut self, at: usize, room: usize) {
         self.room = room;
         self.output = self.keep(vec![CANARY; room * self.unit() + CANARIES]);

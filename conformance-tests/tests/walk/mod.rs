@@ -7,5 +7,5 @@ mod table;
 mod world;
 
 pub(crate) use function::{Argument, Effect, Function, Login, Thing, WORDS, When};
-pub(crate) use table::{TABLE, function};
-pub(crate) use world::World;
+pub(crate) use table::{TABLE, function, working};
+pub(crate) use world::{World, open};

@@ -14,6 +14,13 @@ pub(crate) struct World {
     main: CK_SESSION_HANDLE,
 }
 
+/// A device and its world.
+pub(crate) fn open() -> (Device, World) {
+    let device = Device::new();
+    let world = World::new(&device);
+    (device, world)
+}
+
 impl World {
     pub(crate) fn new(device: &Device) -> Self {
         let raw = Raw::initialised(device);
