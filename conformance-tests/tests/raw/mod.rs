@@ -216,6 +216,54 @@ impl Raw {
         Ok(signature)
     }
 
+    /// Begins an operation.
+    pub(crate) fn begin(
+        &self,
+        init: CK_C_SignInit,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<()> {
+        let (length, pointer) = (wanted.1.len() as CK_ULONG, wanted.1.as_ptr().cast_mut().cast());
+        let parameter = if length == 0 { null_mut() } else { pointer };
+        let mut mechanism = CK_MECHANISM { mechanism: wanted.0, pParameter: parameter, ulParameterLen: length };
+        // SAFETY: a function of the list; the mechanism is valid.
+        answer(unsafe { init.unwrap()(session, &mut mechanism, key) })
+    }
+
+    /// Calls a function that makes one thing of another: C_Sign, C_EncryptUpdate and their likes.
+    pub(crate) fn through(&self, function: CK_C_Sign, session: CK_SESSION_HANDLE, data: &[u8]) -> Rv<Vec<u8>> {
+        let mut out = vec![0; data.len() + 512];
+        let (mut length, count) = (out.len() as CK_ULONG, data.len() as CK_ULONG);
+        let data = data.as_ptr().cast_mut();
+        // SAFETY: a function of the list; both have the lengths that it is told.
+        answer(unsafe { function.unwrap()(session, data, count, out.as_mut_ptr(), &mut length) })?;
+        out.truncate(length as usize);
+        Ok(out)
+    }
+
+    /// Calls a function that takes a part and gives nothing: C_SignUpdate and its likes.
+    pub(crate) fn add(&self, function: CK_C_SignUpdate, session: CK_SESSION_HANDLE, part: &[u8]) -> Rv<()> {
+        // SAFETY: a function of the list; the part has the length that it is told.
+        answer(unsafe { function.unwrap()(session, part.as_ptr().cast_mut(), part.len() as CK_ULONG) })
+    }
+
+    /// Calls a function that gives what is left: C_SignFinal and its likes.
+    pub(crate) fn last(&self, function: CK_C_SignFinal, session: CK_SESSION_HANDLE) -> Rv<Vec<u8>> {
+        let (mut out, mut length) = (vec![0; 512], 512);
+        // SAFETY: a function of the list; there is the room that it is told.
+        answer(unsafe { function.unwrap()(session, out.as_mut_ptr(), &mut length) })?;
+        out.truncate(length as usize);
+        Ok(out)
+    }
+
+    /// Calls C_Verify.
+    pub(crate) fn check(&self, function: CK_C_Verify, session: CK_SESSION_HANDLE, data: &[u8], by: &[u8]) -> Rv<()> {
+        let (data, count) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
+        // SAFETY: a function of the list; both have the lengths that it is told.
+        answer(unsafe { function.unwrap()(session, data, count, by.as_ptr().cast_mut(), by.len() as CK_ULONG) })
+    }
+
     pub(crate) fn verify(
         &self,
         session: CK_SESSION_HANDLE,
@@ -228,6 +276,20 @@ impl Raw {
         let (data, count) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
         call!(self, C_Verify(session, data, count, signature.as_ptr().cast_mut(), signature.len() as CK_ULONG))
     }
+}
+
+/// A mechanism and its parameter.
+pub(crate) struct Wanted(pub(crate) CK_MECHANISM_TYPE, pub(crate) Vec<u8>);
+
+impl Wanted {
+    /// One whose parameter is a structure of words.
+    pub(crate) fn words(kind: CK_MECHANISM_TYPE, words: &[CK_ULONG]) -> Self {
+        Self(kind, words.iter().flat_map(|word| word.to_ne_bytes()).collect())
+    }
+}
+
+fn answer(value: CK_RV) -> Rv<()> {
+    if value == CKR_OK { Ok(()) } else { Err(value) }
 }
 
 /// The object identifiers of the curves, in DER.
