@@ -159,7 +159,9 @@ impl View {
             _ => !(attributes.decrypt || attributes.unwrap || attributes.sign_recover),
         };
         // A login of its own needs an operation that waits for it, which these two are not.
-        let by_login = !attributes.always_authenticate || !(attributes.derive || attributes.unwrap);
+        // And it "may only be set to CK_TRUE when CKA_PRIVATE is also CK_TRUE" ("Private key objects").
+        let can_ask = attributes.private && !attributes.derive && !attributes.unwrap;
+        let by_login = !attributes.always_authenticate || can_ask;
         let by_tpm = match (&self.object.body, self.part) {
             (Body::KeyPair { key, .. }, Part::PrivateKey) => {
                 let area = key.public_area()?;

@@ -45,18 +45,36 @@ pub(crate) struct Mac {
 /// What the data is, which decides how data that does not fit is called.
 #[derive(Clone, Copy)]
 pub(crate) enum Raw {
-    /// A DigestInfo, or other data to be padded: what is wrong with it is CKR_DATA_INVALID.
-    Data,
+    /// A DigestInfo, or other data to be padded, and how much more of it there may be: what else is wrong with it is
+    /// CKR_DATA_INVALID.
+    Data { room: usize },
     /// A digest: only its length can be wrong.
     Digest,
 }
 
 impl Raw {
+    /// What a mechanism with this key takes.
+    fn new(work: Work, key: &PublicKey) -> Self {
+        match work {
+            // "k - 11" bytes (PKCS#11 3.2, "PKCS #1 v1.5 RSA").
+            Work::RsaPkcs1(None) => Self::Data { room: key.signature_length().saturating_sub(11) },
+            _ => Self::Digest,
+        }
+    }
+
+    /// Takes note of more data.
+    fn add(&mut self, more: usize) -> Result<()> {
+        if let Self::Data { room } = self {
+            *room = room.checked_sub(more).ok_or(Error(CKR_DATA_LEN_RANGE))?;
+        }
+        Ok(())
+    }
+
     fn name(self, error: keyrivet_core::Error) -> Error {
         match (self, Error::from(error)) {
             (Self::Digest, Error(CKR_DATA_INVALID)) => Error(CKR_DATA_LEN_RANGE),
             // A hash that the TPM, or the core's policy, does not sign with.
-            (Self::Data, Error(CKR_FUNCTION_NOT_SUPPORTED)) => Error(CKR_DATA_INVALID),
+            (Self::Data { .. }, Error(CKR_FUNCTION_NOT_SUPPORTED)) => Error(CKR_DATA_INVALID),
             (_, other) => other,
         }
     }
@@ -67,7 +85,6 @@ struct Plan {
     /// `None` if the data will tell.
     scheme: Option<SignatureScheme>,
     data: SignatureData,
-    raw: Raw,
 }
 
 impl Plan {
@@ -76,7 +93,7 @@ impl Plan {
             Work::RsaPkcs1(None) => {
                 parameter.none()?;
                 let data = SignatureData::digest_info();
-                return Ok(Self { scheme: None, data, raw: Raw::Data });
+                return Ok(Self { scheme: None, data });
             }
             Work::RsaPss(hash) => (parameter.pss(hash)?, hash),
             Work::RsaPkcs1(Some(hash)) => (SignatureScheme::RsaPkcs1(hash), Some(hash)),
@@ -88,7 +105,7 @@ impl Plan {
             parameter.none()?;
         }
         let data = hash.map_or_else(|| SignatureData::digest(scheme), |hash| SignatureData::message(scheme, hash));
-        Ok(Self { scheme: Some(scheme), data, raw: Raw::Digest })
+        Ok(Self { scheme: Some(scheme), data })
     }
 }
 
@@ -124,7 +141,8 @@ impl Signing {
             let salt = matches!(work, Work::RsaPss(_));
             return Err(Error(if salt { CKR_MECHANISM_PARAM_INVALID } else { CKR_KEY_FUNCTION_NOT_PERMITTED }));
         }
-        Ok(Self::Key { operation: SignOperation::new(key, plan.data), raw: plan.raw })
+        let raw = Raw::new(work, key.public_key());
+        Ok(Self::Key { operation: SignOperation::new(key, plan.data), raw })
     }
 
     fn length(&self) -> usize {
@@ -136,7 +154,10 @@ impl Signing {
 
     fn update(&mut self, data: &[u8]) -> Result<()> {
         match self {
-            Self::Key { operation, raw } => operation.update(data).map_err(|error| raw.name(error)),
+            Self::Key { operation, raw } => {
+                raw.add(data.len())?;
+                operation.update(data).map_err(|error| raw.name(error))
+            }
             Self::Mac(mac) => {
                 mac.data.extend_from_slice(data);
                 Ok(())
@@ -162,7 +183,8 @@ impl Verification {
         }
         let plan = Plan::new(work, parameter)?;
         let key = view.object.public_key().ok_or(Error(CKR_KEY_TYPE_INCONSISTENT))?.clone();
-        Ok(Self::Key { key, data: plan.data, raw: plan.raw })
+        let raw = Raw::new(work, &key);
+        Ok(Self::Key { key, data: plan.data, raw })
     }
 
     fn signature_length(&self) -> usize {
@@ -174,7 +196,10 @@ impl Verification {
 
     fn update(&mut self, more: &[u8]) -> Result<()> {
         match self {
-            Self::Key { data, raw, .. } => data.update(more).map_err(|error| raw.name(error)),
+            Self::Key { data, raw, .. } => {
+                raw.add(more.len())?;
+                data.update(more).map_err(|error| raw.name(error))
+            }
             Self::Mac(mac) => {
                 mac.data.extend_from_slice(more);
                 Ok(())
