@@ -110,15 +110,19 @@ impl Raw {
     }
 
     pub(crate) fn find(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Vec<CK_OBJECT_HANDLE> {
+        self.try_find(session, template).unwrap()
+    }
+
+    pub(crate) fn try_find(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Rv<Vec<CK_OBJECT_HANDLE>> {
         let mut attributes = attributes(template);
-        call!(self, C_FindObjectsInit(session, attributes.as_mut_ptr(), attributes.len() as CK_ULONG)).unwrap();
+        call!(self, C_FindObjectsInit(session, attributes.as_mut_ptr(), attributes.len() as CK_ULONG))?;
         let (mut found, mut buffer, mut count) = (Vec::new(), [0; 3], 1);
         while count > 0 {
-            call!(self, C_FindObjects(session, buffer.as_mut_ptr(), 3, &mut count)).unwrap();
+            call!(self, C_FindObjects(session, buffer.as_mut_ptr(), 3, &mut count))?;
             found.extend_from_slice(&buffer[..count as usize]);
         }
-        call!(self, C_FindObjectsFinal(session)).unwrap();
-        found
+        call!(self, C_FindObjectsFinal(session))?;
+        Ok(found)
     }
 
     pub(crate) fn create(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Rv<CK_OBJECT_HANDLE> {

@@ -6,6 +6,7 @@ mod function;
 mod table;
 mod world;
 
+pub(crate) use call::Call;
 pub(crate) use function::{Argument, Effect, Function, Login, Thing, WORDS, When};
 pub(crate) use table::{TABLE, function, working};
 pub(crate) use world::{World, open};
