@@ -64,6 +64,9 @@ pub(crate) const CKA_KEYRIVET_PCRS: CK_ATTRIBUTE_TYPE = VENDOR | 1;
 /// The digest of the policy that a key is bound to. Given at generation beside [`CKA_KEYRIVET_PCRS`], it stands for the
 /// values that the PCRs will have to have, instead of those they have then.
 pub(crate) const CKA_KEYRIVET_POLICY: CK_ATTRIBUTE_TYPE = VENDOR | 2;
+/// A private key of the token that is in the TPM for good: its signatures cost fewer commands, and one of the TPM's few
+/// places.
+pub(crate) const CKA_KEYRIVET_PERSISTENT: CK_ATTRIBUTE_TYPE = VENDOR | 3;
 
 /// What C_GetAttributeValue gives for one attribute.
 /// Not `Debug`: it may be a secret.
@@ -182,6 +185,12 @@ static TABLE: &[Row] = &[
     row(CKA_ALWAYS_AUTHENTICATE, PRIVATE, NEW, Flag(|a| a.always_authenticate, |a, v| a.always_authenticate = v)),
     row(CKA_KEYRIVET_PCRS, PRIVATE | SECRET, GENERATE, Made(pcrs, |d, v| d.set_pcrs(v))),
     row(CKA_KEYRIVET_POLICY, PRIVATE | SECRET, GENERATE, Made(policy, |d, v| d.set_policy(v))),
+    row(
+        CKA_KEYRIVET_PERSISTENT,
+        PRIVATE,
+        CREATE | GENERATE,
+        Made(|v| Ok(flag_bytes(v.is_persistent())), |d, v| flag(v).map(|on| d.persistent = on)),
+    ),
     // Secret keys (PKCS#11 3.2, "Secret key objects", "Generic secret key objects", "AES secret key objects").
     row(CKA_ENCRYPT, SECRET, ANY, Flag(|a| a.encrypt, |a, v| a.encrypt = v)),
     row(CKA_VERIFY, SECRET, ANY, Flag(|a| a.verify, |a, v| a.verify = v)),

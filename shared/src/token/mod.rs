@@ -2,6 +2,7 @@
 
 mod adopt;
 mod keys;
+mod placement;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -270,6 +271,9 @@ impl Token {
         random::fill(&mut file.salt)?;
         let value = auth::pin_auth(so_pin, &file.salt);
         let sealed = self.tpm.with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?;
+        for object in self.find(&Query { part: Some(Part::PrivateKey), ..Query::default() })? {
+            self.displace(&object)?;
+        }
         self.directory.clear()?;
         self.logout();
         file.label = label.into();
@@ -343,7 +347,7 @@ impl Token {
     }
 }
 
-/// Objects. How keys come to be is in `keys`, what is adopted in `adopt`.
+/// Objects. How keys come to be is in `keys`, what is adopted in `adopt`, persistent places in `placement`.
 impl Token {
     /// Every object that may match: a cheap pre-selection, to be compared in full by the caller.
     ///
@@ -394,6 +398,9 @@ impl Token {
         let object = self.directory.read(id)?;
         if object.attributes(part).is_none() {
             return Err(Error::NotFound(format!("object {id}")));
+        }
+        if part == Part::PrivateKey {
+            self.displace(&object)?;
         }
         match object.without(part) {
             Some(rest) => self.directory.write(&rest),
