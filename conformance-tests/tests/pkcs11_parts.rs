@@ -88,6 +88,26 @@ impl Bench {
         self.at_once(self.raw.list.C_Decrypt, data)
     }
 
+    /// Verifies a signature that is given before the data; at once where there is one part.
+    fn verify_given(&self, wanted: &Wanted, key: CK_OBJECT_HANDLE, signature: &[u8], parts: &[&[u8]]) -> Rv<()> {
+        let (raw, list) = (&self.raw, self.raw.list);
+        let mut parameter = wanted.1.clone();
+        let mut mechanism = CK_MECHANISM {
+            mechanism: wanted.0,
+            pParameter: if parameter.is_empty() { null_mut() } else { parameter.as_mut_ptr().cast() },
+            ulParameterLen: parameter.len() as CK_ULONG,
+        };
+        let (address, length) = (signature.as_ptr().cast_mut(), signature.len() as CK_ULONG);
+        call!(raw, C_VerifySignatureInit(self.session, &mut mechanism, key, address, length))?;
+        if let [data] = parts {
+            return raw.add(list.C_VerifySignature, self.session, data);
+        }
+        for part in parts {
+            raw.add(list.C_VerifySignatureUpdate, self.session, part)?;
+        }
+        call!(raw, C_VerifySignatureFinal(self.session))
+    }
+
     fn is_over(&self, function: CK_C_Sign) -> bool {
         self.at_once(function, b"") == Err(CKR_OPERATION_NOT_INITIALIZED)
     }
@@ -425,6 +445,9 @@ fn signatures_and_macs_are_made_and_verified_at_once_and_in_parts() {
                 assert_eq!(verify(signature), Err(CKR_OPERATION_NOT_INITIALIZED));
             }
         }
+        for parts in cuts(&data) {
+            assert_eq!(bench.verify_given(&wanted, public, &at_once, &parts), Ok(()), "{kind:#x}");
+        }
         // Another message, another signature, one that is too short or too long: each ends it.
         let mut wrong = at_once.clone();
         wrong[3] ^= 1;
@@ -447,6 +470,7 @@ fn signatures_and_macs_are_made_and_verified_at_once_and_in_parts() {
             assert_eq!(refused, Err(code), "{kind:#x}");
             let again = bench.raw.check(list.C_Verify, bench.session, data, signature);
             assert_eq!(again, Err(CKR_OPERATION_NOT_INITIALIZED));
+            assert_eq!(bench.verify_given(&wanted, public, signature, &[data]), Err(code), "{kind:#x}");
         }
     }
     assert_eq!(call!(bench.raw, C_VerifyInit(bench.session, null_mut(), 0)), Ok(()));

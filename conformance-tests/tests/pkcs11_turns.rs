@@ -4,7 +4,7 @@ mod raw;
 mod walk;
 
 use cryptoki_sys::*;
-use walk::{Effect, Function, function, open, working};
+use walk::{Effect, Function, VERIFY_SIGNATURE, function, open, working};
 
 #[test]
 fn what_was_not_begun_cannot_go_on() {
@@ -94,11 +94,12 @@ fn cancelling_ends_what_is_named_and_nothing_else() {
         }
         call
     };
-    for operation in all {
+    for operation in all.into_iter().filter(|operation| *operation != VERIFY_SIGNATURE) {
         let mut call = begun();
         call.words[1] = operation as usize;
         assert_eq!(call.run(), Ok(()), "{operation:#x}");
-        assert_eq!(world.active(call.session(), every), every & !operation, "{operation:#x}");
+        let named = if operation == CKF_VERIFY { CKF_VERIFY | VERIFY_SIGNATURE } else { operation };
+        assert_eq!(world.active(call.session(), every), every & !named, "{operation:#x}");
     }
     let mut call = begun();
     call.words[1] = 0;
@@ -116,6 +117,7 @@ fn what_does_all_at_once_does_not_end_what_was_begun_in_parts() {
         ("C_Digest", "C_DigestUpdate"),
         ("C_Sign", "C_SignUpdate"),
         ("C_Verify", "C_VerifyUpdate"),
+        ("C_VerifySignature", "C_VerifySignatureUpdate"),
         ("C_Encrypt", "C_EncryptUpdate"),
         ("C_Decrypt", "C_DecryptUpdate"),
     ] {

@@ -312,6 +312,34 @@ impl Session {
         verification.finish(data.rest(), signature)
     }
 
+    /// Starts a verification of this signature.
+    pub(crate) fn start_verify_signature(
+        &self,
+        mechanism: Mechanism<'_>,
+        key: CK_OBJECT_HANDLE,
+        signature: &[u8],
+    ) -> Result<()> {
+        self.operations().verify_signature.begin(|| {
+            let (view, work) = self.usable_key(key, CKF_VERIFY, mechanism.kind)?;
+            let verification = Verification::new(&view, work, mechanism.parameter)?;
+            if signature.len() != verification.signature_length() {
+                return Err(Error(CKR_SIGNATURE_LEN_RANGE));
+            }
+            Ok((verification, signature.to_vec()))
+        })
+    }
+
+    /// Adds data to what will be verified.
+    pub(crate) fn update_verify_signature(&self, data: &[u8]) -> Result<()> {
+        self.operations().verify_signature.part(|(verification, _)| verification.update(data))
+    }
+
+    /// Verifies the signature that was given first.
+    pub(crate) fn verify_signature(&self, data: Data<'_>) -> Result<()> {
+        let (verification, signature) = self.operations().verify_signature.finish(data)?;
+        verification.finish(data.rest(), &signature)
+    }
+
     /// Starts a verification that gives the signed data.
     pub(crate) fn start_verify_recover(&self, mechanism: Mechanism<'_>, key: CK_OBJECT_HANDLE) -> Result<()> {
         self.operations().verify_recover.begin(|| {

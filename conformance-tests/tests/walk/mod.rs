@@ -8,5 +8,5 @@ mod world;
 
 pub(crate) use call::Call;
 pub(crate) use function::{Argument, Effect, Function, Login, Thing, WORDS, When};
-pub(crate) use table::{TABLE, function, working};
+pub(crate) use table::{TABLE, VERIFY_SIGNATURE, function, working};
 pub(crate) use world::{World, open};

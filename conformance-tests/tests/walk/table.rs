@@ -28,6 +28,8 @@ const KEY: CK_RV = CKR_KEY_HANDLE_INVALID;
 const OBJECT: CK_RV = CKR_OBJECT_HANDLE_INVALID;
 const DUAL: [CK_FLAGS; 4] =
     [CKF_DIGEST | CKF_ENCRYPT, CKF_DECRYPT | CKF_DIGEST, CKF_SIGN | CKF_ENCRYPT, CKF_DECRYPT | CKF_VERIFY];
+/// An operation that no flag of CK_MECHANISM_INFO names: CKF_VERIFY is for it too.
+pub(crate) const VERIFY_SIGNATURE: CK_FLAGS = 1 << 30;
 const WORD: usize = size_of::<CK_ULONG>();
 
 pub(crate) static TABLE: [Function; 104] = [
@@ -193,10 +195,10 @@ pub(crate) static TABLE: [Function; 104] = [
         Object(Thing::RsaPublic, KEY),
         Bytes(From("C_Sign"))
     ])
-    .unsupported(),
-    row!(C_VerifySignature[Session, Bytes(Text)]).unsupported(),
-    row!(C_VerifySignatureUpdate[Session, Bytes(Text)]).unsupported(),
-    row!(C_VerifySignatureFinal[Session]).unsupported(),
+    .begins(VERIFY_SIGNATURE),
+    row!(C_VerifySignature[Session, Bytes(Text)]).ends(VERIFY_SIGNATURE, &["C_VerifySignatureInit"]),
+    row!(C_VerifySignatureUpdate[Session, Bytes(Text)]).continues(VERIFY_SIGNATURE, &["C_VerifySignatureInit"]),
+    row!(C_VerifySignatureFinal[Session]).ends(VERIFY_SIGNATURE, &["C_VerifySignatureInit", "C_VerifySignatureUpdate"]),
     row!(C_GetSessionValidationFlags[Session, Number(CKS_LAST_VALIDATION_OK), Value]).unsupported(),
     row!(C_AsyncComplete[Session, Label, Value]).unsupported(),
     row!(C_AsyncGetID[Session, Label, Value]).unsupported(),

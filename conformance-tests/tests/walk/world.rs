@@ -103,11 +103,21 @@ impl World {
         match self.call(beginning(operation), session).run() {
             Err(CKR_OPERATION_ACTIVE) => true,
             Ok(()) => {
-                call!(self.raw, C_SessionCancel(session, operation)).unwrap();
+                self.cancel(session, operation);
                 false
             }
             other => panic!("{}: {other:x?}", beginning(operation).name),
         }
+    }
+
+    fn cancel(&self, session: CK_SESSION_HANDLE, operation: CK_FLAGS) {
+        let begin = beginning(operation);
+        if let Some(mechanism) = begin.mechanism() {
+            let mut call = self.call(begin, session);
+            call.words[mechanism] = 0;
+            return call.run().unwrap();
+        }
+        call!(self.raw, C_SessionCancel(session, operation)).unwrap();
     }
 
     /// Which of these operations run in a session.
