@@ -93,9 +93,10 @@ fn key_spec(key_type: KeyType, public: &Draft, private: &Draft, info: &TokenInfo
         KeyType::Rsa => {
             let bits = public.modulus_bits.and_then(|bits| u16::try_from(bits).ok());
             let bits = bits.filter(|bits| info.rsa_bits.contains(bits)).ok_or(Error(CKR_ATTRIBUTE_VALUE_INVALID))?;
-            // The TPM's default exponent is the only one that every TPM has.
+            // The TPM's default exponent is the only one that every TPM has. This code "shall be returned if the
+            // implementation cannot use the supplied exponent value" (PKCS#11 3.2, "PKCS #1 RSA key pair generation").
             if public.exponent().is_some_and(|exponent| !is_65537(exponent)) {
-                return Err(Error(CKR_ATTRIBUTE_VALUE_INVALID));
+                return Err(Error(CKR_TEMPLATE_INCONSISTENT));
             }
             KeyKind::Rsa { bits }
         }

@@ -15,7 +15,7 @@ use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::mechanism::KeyType;
 use crate::session::Session;
-use crate::template::{self, Template, number_bytes};
+use crate::template::{self, Template};
 
 /// One PKCS#11 object as it is now: a part of an object of the store, or of a session.
 pub(crate) struct View {
@@ -41,8 +41,8 @@ impl View {
     }
 
     /// The number of a profile or a mechanism.
-    pub(crate) fn built_in_number(&self) -> Result<Vec<u8>> {
-        self.built_in.map(|built_in| number_bytes(built_in.number())).ok_or(MISSING)
+    pub(crate) fn built_in_number(&self) -> Result<CK_ULONG> {
+        self.built_in.map(|built_in| built_in.number()).ok_or(MISSING)
     }
 
     /// `CKA_UNIQUE_ID`.
@@ -164,7 +164,9 @@ impl View {
             _ => !(attributes.decrypt || attributes.unwrap || attributes.sign_recover),
         };
         // A login of its own needs an operation that waits for it, which these two are not.
-        let by_login = !attributes.always_authenticate || !(attributes.derive || attributes.unwrap);
+        // And it "may only be set to CK_TRUE when CKA_PRIVATE is also CK_TRUE" ("Private key objects").
+        let can_ask = attributes.private && !attributes.derive && !attributes.unwrap;
+        let by_login = !attributes.always_authenticate || can_ask;
         let by_tpm = match (&self.object.body, self.part) {
             (Body::KeyPair { key, .. }, Part::PrivateKey) => {
                 let area = key.public_area()?;

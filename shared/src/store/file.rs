@@ -150,11 +150,19 @@ fn pem(label: &str, der: &[u8]) -> Result<String> {
     der::pem::encode_string(label, LineEnding::LF, der).map_err(|error| Error::malformed("PEM block", error))
 }
 
+/// Label and content of a PEM block. Only data may be empty; the decoder takes an empty block for a damaged one.
+fn from_pem(text: &str) -> Result<(&str, Vec<u8>)> {
+    if text.trim_end() == pem(DATA_LABEL, &[])?.trim_end() {
+        return Ok((DATA_LABEL, Vec::new()));
+    }
+    der::pem::decode_vec(text.as_bytes()).map_err(|error| Error::malformed("PEM block", error))
+}
+
 pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
     let begin = tss2_pem::pem_start(text).ok_or_else(|| Error::malformed("object", "it has no PEM block"))?;
     let (header, pem) = text.split_at(begin);
     let header: Header = toml::from_str(header).map_err(|error| Error::malformed("object", error.message()))?;
-    let (label, der) = der::pem::decode_vec(pem.as_bytes()).map_err(|error| Error::malformed("PEM block", error))?;
+    let (label, der) = from_pem(pem)?;
     let attributes = header.object.unwrap_or_default();
     let body = match label {
         tss2_pem::PEM_LABEL => {
@@ -224,6 +232,14 @@ mod tests {
             assert_eq!(attributes.id, [1, 2]);
             assert!(!attributes.modifiable && attributes.copyable);
         }
+    }
+
+    #[test]
+    fn data_may_be_empty() {
+        let Object { id, body: Body::Data { attributes, .. } } = object("x") else { panic!("it is data") };
+        let before = Object { id, body: Body::Data { value: Vec::new(), attributes } };
+        let after = parse(id, &to_text(&before).unwrap()).unwrap();
+        assert!(matches!(after.body, Body::Data { value, .. } if value.is_empty()));
     }
 
     #[test]
