@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
-use crate::public_area::{PublicArea, object_attribute};
+use crate::public_area::{FixedScheme, PublicArea, object_attribute};
 use crate::public_key::{PublicKey, check_digest, padded};
 use crate::token::Token;
 use crate::tpm::{self, Authority, Parent, Place, Tpm, UsableKey};
@@ -231,6 +231,24 @@ impl Key {
         self.has(object_attribute::DECRYPT)
     }
 
+    /// The one scheme that the TPM lets it be used with, if it was made for one.
+    pub fn fixed_scheme(&self) -> Option<FixedScheme> {
+        self.tpm_key.place.area.scheme
+    }
+
+    fn check_fixed_scheme(&self, scheme: SignatureScheme) -> Result<()> {
+        let only = match (self.fixed_scheme(), scheme) {
+            (None, _) | (Some(FixedScheme::Ecdsa(_)), SignatureScheme::Ecdsa) => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(fixed)), SignatureScheme::RsaPkcs1(hash)) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPss(fixed)), SignatureScheme::RsaPss { hash, .. }) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(hash)), _) => format!("PKCS#1 with {}", hash.name()),
+            (Some(FixedScheme::RsaPss(hash)), _) => format!("PSS with {}", hash.name()),
+            (Some(FixedScheme::Ecdsa(hash)), _) => format!("ECDSA with {}", hash.name()),
+            (Some(FixedScheme::Other(id)), _) => format!("the TPM's algorithm 0x{id:04x}"),
+        };
+        Err(Error::Unsupported(format!("this signature by a key that was made for {only} only")))
+    }
+
     fn has(&self, usage: u32) -> bool {
         let area = &self.tpm_key.place.area;
         area.has(usage) && !area.has(object_attribute::RESTRICTED)
@@ -252,6 +270,7 @@ impl Key {
         if !self.may_sign() {
             return Err(Error::Unsupported("signatures by a key that was not made for them".into()));
         }
+        self.check_fixed_scheme(scheme)?;
         let signature = match self.padded_here(scheme, digest)? {
             Some(block) => std::mem::take(&mut *self.rsa(&block)?),
             None => self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest))?,

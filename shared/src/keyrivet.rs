@@ -181,9 +181,14 @@ impl Keyrivet {
         })
     }
 
-    /// The certificate in an NV index that anybody may read: its DER.
-    pub fn certificate_from_nv(&self, index: u32) -> Result<Vec<u8>> {
-        self.tpm().with(|tpm| tpm::read_nv(tpm, index)).and_then(|content| token::certificate(&content))
+    /// What is in an NV index that anybody, or the owner without authValue, may read.
+    pub fn nv_content(&self, index: u32) -> Result<Vec<u8>> {
+        self.tpm().with(|tpm| tpm::read_nv(tpm, index))
+    }
+
+    /// The DER of the certificate at the start of an NV index's content, which may be longer.
+    pub fn certificate_in(&self, nv_content: &[u8]) -> Result<Vec<u8>> {
+        token::certificate(nv_content)
     }
 
     /// Handles of the TPM's persistent objects.

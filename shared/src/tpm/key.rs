@@ -10,7 +10,7 @@ use super::session::session_attribute::{CONTINUE, DECRYPT, ENCRYPT};
 use crate::algorithm::{CipherMode, Direction, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::policy::{PolicyStep, policy_command};
-use crate::public_area::PublicArea;
+use crate::public_area::{FixedScheme, PublicArea};
 use crate::public_key::PublicKey;
 
 /// What authorises the use of a key.
@@ -81,7 +81,16 @@ impl Connection {
     ) -> Result<Vec<u8>> {
         let (hash, input, coordinate) = match (key.area.public_key()?, scheme) {
             (PublicKey::Ec { curve, .. }, SignatureScheme::Ecdsa) => {
-                (curve.ecdsa_hash(), curve.ecdsa_input(digest), curve.coordinate_length())
+                let hash = match key.area.scheme {
+                    Some(FixedScheme::Ecdsa(hash)) => hash,
+                    _ => curve.ecdsa_hash(),
+                };
+                let input = if hash == curve.ecdsa_hash() { curve.ecdsa_input(digest) } else { digest.to_vec() };
+                if input.len() != hash.digest_length() {
+                    let only = format!("this digest by a key that was made for ECDSA with {} only", hash.name());
+                    return Err(Error::Unsupported(only));
+                }
+                (hash, input, curve.coordinate_length())
             }
             (PublicKey::Rsa { .. }, SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. }) => {
                 (hash, digest.to_vec(), 0)
