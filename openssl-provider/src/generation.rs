@@ -12,7 +12,7 @@ use keyrivet_core::{Error, Result};
 
 use crate::ffi::core_abi::*;
 use crate::ffi::params::{Descriptor, Kind, Params};
-use crate::key::{Family, Material, ProviderKey};
+use crate::key::{Family, Material, ProviderKey, hash_by_name};
 use crate::provider::Provider;
 use crate::store::tokens;
 use crate::tls::{self, Ephemeral};
@@ -33,13 +33,48 @@ pub(crate) struct Generation {
     /// For one TLS handshake: never in the TPM.
     ephemeral: bool,
     uri: Option<Pkcs11Uri>,
+    pss: PssWishes,
+}
+
+/// What an RSA-PSS key is to be limited to.
+struct PssWishes {
+    hash: HashAlgorithm,
+    mgf_hash: Option<HashAlgorithm>,
+    salt_length: Option<i64>,
+}
+
+impl PssWishes {
+    /// The hash that the key is made for, if a TPM can keep to the rest: it uses one hash, and salts of its length.
+    fn checked_hash(&self) -> Result<HashAlgorithm> {
+        if self.mgf_hash.is_some_and(|hash| hash != self.hash) {
+            return Err(Error::Unsupported("RSA-PSS keys with another hash in MGF1 than for the message".into()));
+        }
+        match self.salt_length {
+            Some(length) if usize::try_from(length) != Ok(self.hash.digest_length()) => {
+                Err(Error::Unsupported(format!(
+                    "RSA-PSS keys with salts of {length} bytes: a TPM makes them as long as the digest, {} bytes",
+                    self.hash.digest_length()
+                )))
+            }
+            _ => Ok(self.hash),
+        }
+    }
 }
 
 impl Generation {
     /// Starts with the defaults.
     pub(crate) fn new(provider: Arc<Provider>, family: Family, selection: u32) -> Self {
         let parameters_only = selection & OSSL_KEYMGMT_SELECT_KEYPAIR == 0;
-        Self { provider, family, parameters_only, bits: 2048, curve: None, ephemeral: false, uri: None }
+        Self {
+            provider,
+            family,
+            parameters_only,
+            bits: 2048,
+            curve: None,
+            ephemeral: false,
+            uri: None,
+            pss: PssWishes { hash: HashAlgorithm::Sha256, mgf_hash: None, salt_length: None },
+        }
     }
 
     /// The provider it belongs to.
@@ -62,51 +97,81 @@ impl Generation {
             Descriptor::new(URI, Kind::Text),
             Descriptor::END,
         ];
+        static RSA_PSS: [Descriptor; 9] = [
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_BITS, Kind::Unsigned),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_PRIMES, Kind::Unsigned),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_E, Kind::Unsigned),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_DIGEST, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_MASKGENFUNC, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, Kind::Integer),
+            Descriptor::new(URI, Kind::Text),
+            Descriptor::END,
+        ];
         match family {
             Family::Rsa => &RSA,
+            Family::RsaPss => &RSA_PSS,
             Family::Ec => &EC,
         }
     }
 
     /// Takes parameters.
     pub(crate) fn set(&mut self, params: &Params<'_>) -> Result<()> {
-        let unsupported = |what: String| Err(Error::Unsupported(what));
         if let Some(uri) = params.get(URI) {
             self.uri = Some(Pkcs11Uri::parse(uri.text()?)?);
         }
         match self.family {
-            Family::Rsa => {
-                if let Some(bits) = params.get(OSSL_PKEY_PARAM_RSA_BITS) {
-                    let bits = bits.integer()?;
-                    let Ok(bits) = u16::try_from(bits) else { return unsupported(format!("RSA keys of {bits} bits")) };
-                    self.bits = bits;
-                }
-                if let Some(primes) = params.get(OSSL_PKEY_PARAM_RSA_PRIMES) {
-                    if primes.integer()? != 2 {
-                        return unsupported("RSA keys of more than two primes".into());
-                    }
-                }
-                if let Some(exponent) = params.get(OSSL_PKEY_PARAM_RSA_E) {
-                    if exponent.big_number()? != EXPONENT {
-                        return unsupported("RSA keys with an exponent other than 65537".into());
-                    }
-                }
+            Family::Rsa => self.set_rsa(params),
+            Family::RsaPss => {
+                self.set_rsa(params)?;
+                self.set_pss(params)
             }
-            Family::Ec => {
-                if let Some(group) = params.get(OSSL_PKEY_PARAM_GROUP_NAME) {
-                    let name = group.text()?;
-                    let of_tls = tls::curve_of_group(name);
-                    self.ephemeral = of_tls.is_some();
-                    self.curve = of_tls.or_else(|| Curve::from_name(name));
-                    if self.curve.is_none() {
-                        return unsupported(format!("the curve {name}: TPMs have P-256, P-384 and P-521"));
-                    }
-                }
-                if let Some(encoding) = params.get(OSSL_PKEY_PARAM_EC_ENCODING) {
-                    if encoding.text()? != "named_curve" {
-                        return unsupported("EC keys with explicit parameters".into());
-                    }
-                }
+            Family::Ec => self.set_ec(params),
+        }
+    }
+
+    fn set_rsa(&mut self, params: &Params<'_>) -> Result<()> {
+        if let Some(bits) = params.get(OSSL_PKEY_PARAM_RSA_BITS) {
+            let bits = bits.integer()?;
+            self.bits = u16::try_from(bits).map_err(|_| Error::Unsupported(format!("RSA keys of {bits} bits")))?;
+        }
+        if let Some(primes) = params.get(OSSL_PKEY_PARAM_RSA_PRIMES) {
+            if primes.integer()? != 2 {
+                return Err(Error::Unsupported("RSA keys of more than two primes".into()));
+            }
+        }
+        if let Some(exponent) = params.get(OSSL_PKEY_PARAM_RSA_E) {
+            if exponent.big_number()? != EXPONENT {
+                return Err(Error::Unsupported("RSA keys with an exponent other than 65537".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_pss(&mut self, params: &Params<'_>) -> Result<()> {
+        if let Some(hash) = params.get(OSSL_PKEY_PARAM_RSA_DIGEST) {
+            self.pss.hash = hash_by_name(hash.text()?)?;
+        }
+        if let Some(hash) = params.get(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST) {
+            self.pss.mgf_hash = Some(hash_by_name(hash.text()?)?);
+        }
+        if let Some(length) = params.get(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN) {
+            self.pss.salt_length = Some(length.integer()?);
+        }
+        Ok(())
+    }
+
+    fn set_ec(&mut self, params: &Params<'_>) -> Result<()> {
+        if let Some(group) = params.get(OSSL_PKEY_PARAM_GROUP_NAME) {
+            let name = group.text()?;
+            let of_tls = tls::curve_of_group(name);
+            self.ephemeral = of_tls.is_some();
+            let unknown = || Error::Unsupported(format!("the curve {name}: TPMs have P-256, P-384 and P-521"));
+            self.curve = Some(of_tls.or_else(|| Curve::from_name(name)).ok_or_else(unknown)?);
+        }
+        if let Some(encoding) = params.get(OSSL_PKEY_PARAM_EC_ENCODING) {
+            if encoding.text()? != "named_curve" {
+                return Err(Error::Unsupported("EC keys with explicit parameters".into()));
             }
         }
         Ok(())
@@ -125,6 +190,7 @@ impl Generation {
     pub(crate) fn generate(&self) -> Result<ProviderKey> {
         let kind = match self.family {
             Family::Rsa => KeyKind::Rsa { bits: self.bits },
+            Family::RsaPss => KeyKind::RsaPss { bits: self.bits, hash: self.pss.checked_hash()? },
             Family::Ec => {
                 let curve = self.curve.ok_or_else(|| {
                     Error::Unsupported("EC keys without a curve: give one, e.g. -pkeyopt group:P-256".into())
@@ -142,7 +208,7 @@ impl Generation {
             }
         };
         // What OpenSSL's own keys may do, so may these: sign, and decrypt or derive.
-        let spec = KeySpec { kind, sign: true, decrypt: true };
+        let spec = KeySpec { kind, sign: true, decrypt: self.family != Family::RsaPss };
         let key = match &self.uri {
             Some(uri) => generate_into(&one_token(&self.provider, uri)?, uri, spec)?,
             None => {
@@ -206,7 +272,7 @@ fn refuse_a_second(token: &Token, uri: &Pkcs11Uri) -> Result<()> {
 }
 
 fn attributes(uri: &Pkcs11Uri, spec: KeySpec) -> (Attributes, Attributes) {
-    let rsa = matches!(spec.kind, KeyKind::Rsa { .. });
+    let rsa = !matches!(spec.kind, KeyKind::Ec(_));
     let public = Attributes {
         label: uri.object.clone().unwrap_or_default(),
         id: uri.id.clone().unwrap_or_default(),
