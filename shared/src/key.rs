@@ -27,6 +27,8 @@ pub(crate) struct TpmKey {
     tpm: Tpm,
     place: Arc<KeyPlace>,
     owner: Owner,
+    /// The authValue of its parent, where it is not the one that the configuration knows.
+    parent_auth: Option<Arc<Zeroizing<Vec<u8>>>>,
 }
 
 /// Where a key is, and what the TPM says about it.
@@ -62,17 +64,18 @@ impl TpmKey {
     pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
-        Ok(Self { tpm, place: Arc::new(KeyPlace { source: Source::Wrapped { parent, key }, area }), owner })
+        let place = KeyPlace { source: Source::Wrapped { parent, key }, area };
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     pub(crate) fn persistent(tpm: Tpm, handle: u32, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Persistent(handle), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     pub(crate) fn saved(tpm: Tpm, context: Vec<u8>, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Saved(context), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     /// Uses the key at the TPM.
@@ -81,10 +84,12 @@ impl TpmKey {
         mut operation: impl FnMut(&mut tpm::Connection, &UsableKey<'_>, &Authority) -> Result<T>,
     ) -> Result<T> {
         let authority = self.authority()?;
+        let parent_auth = self.parent_auth()?;
         let (place, policy) = match &self.place.source {
             Source::Wrapped { parent, key } => {
                 let seed = key.secret.as_deref();
-                let place = Place::Wrapped { parent: *parent, public: &key.public, private: &key.private, seed };
+                let (parent, parent_auth) = (*parent, parent_auth.as_slice());
+                let place = Place::Wrapped { parent, parent_auth, public: &key.public, private: &key.private, seed };
                 (place, key.policy.as_slice())
             }
             Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
@@ -95,6 +100,14 @@ impl TpmKey {
             let result = operation(connection, &key, &authority);
             result.map_err(|error| self.diagnose(connection, error))
         })
+    }
+
+    fn parent_auth(&self) -> Result<Zeroizing<Vec<u8>>> {
+        match (&self.parent_auth, &self.place.source) {
+            (Some(value), _) => Ok((**value).clone()),
+            (None, Source::Wrapped { key, .. }) => self.tpm.config().parent_auth(key.parent),
+            (None, Source::Persistent(_) | Source::Saved(_)) => Ok(Zeroizing::default()),
+        }
     }
 
     fn authority(&self) -> Result<Authority> {
@@ -219,6 +232,11 @@ impl Key {
             let empty = value.is_empty();
             self.tpm_key.owner = if empty { Owner::Nobody } else { Owner::Anybody(Some(Arc::new(value))) };
         }
+    }
+
+    /// Gives the authValue of its parent, or of that one's hierarchy; the configuration may know it too.
+    pub fn authorise_parent(&mut self, value: Zeroizing<Vec<u8>>) {
+        self.tpm_key.parent_auth = Some(Arc::new(value));
     }
 
     /// The TPM lets it sign what it is given.

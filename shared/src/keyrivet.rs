@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
 use crate::algorithm::KeySpec;
 use crate::auth::{self, TokenSecret};
@@ -199,27 +200,37 @@ impl Keyrivet {
     /// Makes a key for a key file, with this authorisation value (empty for none): under the parent that is named, else
     /// under the storage root key where there is one, else under the standard primary key of the owner hierarchy.
     ///
-    /// `parent` is a persistent handle or a hierarchy, whose authValue is empty.
+    /// `parent` is a persistent handle or a hierarchy, with its authValue; the configuration may know that too.
     pub fn generate_tss2(
         &self,
         spec: KeySpec,
         authorisation: &[u8],
-        parent: Option<u32>,
+        parent: (Option<u32>, Option<&[u8]>),
         policy: Option<&PcrPolicy>,
     ) -> Result<Tss2Key> {
         let by_configuration = self.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None });
         let policy = policy.or(by_configuration.as_ref());
         let has_value = !authorisation.is_empty();
+        let (parent, parent_auth) = parent;
         let (parent, created, steps) = self.tpm().with(|tpm| {
             let (steps, digest) = policy.map(|policy| policy.steps(tpm, has_value)).transpose()?.unzip();
             let template = template::key(spec, digest.as_deref())?;
+            let under = |tpm: &mut tpm::Connection, parent: u32| {
+                let auth = match parent_auth {
+                    Some(auth) => Zeroizing::new(auth.to_vec()),
+                    None => self.config().parent_auth(parent)?,
+                };
+                let place = (Parent::from_handle(parent, false)?, auth.as_slice());
+                Ok((parent, tpm.create(place, &template, authorisation)?))
+            };
             let (parent, created) = match parent {
-                Some(parent) => (parent, tpm.create(Parent::from_handle(parent, false)?, &template, authorisation)?),
+                Some(parent) => under(tpm, parent)?,
                 None => match tpm.find_srk()? {
-                    Some(srk) => (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?),
-                    None => {
-                        (tpm::OWNER, tpm.create(Parent::from_handle(tpm::OWNER, false)?, &template, authorisation)?)
+                    Some(srk) if parent_auth.is_none() && self.config().parent_auth(tpm::SRK_HANDLE)?.is_empty() => {
+                        (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?)
                     }
+                    Some(_) => under(tpm, tpm::SRK_HANDLE)?,
+                    None => under(tpm, tpm::OWNER)?,
                 },
             };
             Ok((parent, created, steps))
@@ -239,6 +250,16 @@ impl Keyrivet {
     /// Fills `buffer` with random bytes of the system's generator, which the kernel seeds from the TPM too.
     pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
         random::fill(buffer)
+    }
+
+    /// Fills `buffer` with the TPM's random bytes, to which the system's are added: neither the bus nor a weak generator
+    /// on one side gives them away.
+    pub fn tpm_random(&self, buffer: &mut [u8]) -> Result<()> {
+        self.tpm().with(|tpm| tpm::read_random(tpm, buffer))?;
+        let mut more = Zeroizing::new(vec![0; buffer.len()]);
+        random::fill(&mut more)?;
+        buffer.iter_mut().zip(more.iter()).for_each(|(byte, more)| *byte ^= more);
+        Ok(())
     }
 
     /// Ends the burst: flushes and closes what is held at the TPM now, rather than some milliseconds later.

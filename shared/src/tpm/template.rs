@@ -101,8 +101,12 @@ pub(crate) fn key(spec: KeySpec, policy: Option<&[u8]>) -> Result<Public> {
         KeyKind::RsaPss { bits, hash } => {
             let bits = RsaKeyBits::try_from(bits).map_err(wrong)?;
             let scheme = RsaScheme::RsaPss(HashScheme::new(tpm_hash(hash)?));
-            with_rsa(builder, none, bits, PublicKeyRsa::default())
-                .with_rsa_parameters(PublicRsaParameters::new(none, scheme, bits, RsaExponent::default()))
+            with_rsa(builder, none, bits, PublicKeyRsa::default()).with_rsa_parameters(PublicRsaParameters::new(
+                none,
+                scheme,
+                bits,
+                RsaExponent::default(),
+            ))
         }
         KeyKind::Ec(curve) => with_ec(builder, none, curve, EccPoint::default()),
     }
