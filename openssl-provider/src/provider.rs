@@ -10,7 +10,7 @@ use keyrivet_core::config::Config;
 use crate::ffi::core::Core;
 use crate::ffi::core_abi::*;
 use crate::ffi::dispatch::Algorithm;
-use crate::ffi::{asym_cipher, decoder, encoder, keyexch, keymgmt, signature, store};
+use crate::ffi::{asym_cipher, decoder, encoder, keyexch, keymgmt, rand, signature, store};
 
 /// Its name, as `openssl list -providers` shows it.
 pub(crate) const NAME: &CStr = c"Keyrivet: keys in a TPM 2.0";
@@ -65,6 +65,7 @@ pub(crate) fn algorithms(operation: u32, core: (u32, u32)) -> &'static [Algorith
         OSSL_OP_SIGNATURE => &SIGNATURE_BEFORE_3_4,
         OSSL_OP_ASYM_CIPHER => &ASYM_CIPHER,
         OSSL_OP_KEYEXCH => &KEYEXCH,
+        OSSL_OP_RAND => &RAND,
         OSSL_OP_STORE => &STORE,
         OSSL_OP_DECODER => &DECODER,
         OSSL_OP_ENCODER => &ENCODER,
@@ -127,6 +128,10 @@ static ASYM_CIPHER: [Algorithm; 2] =
     [Algorithm::new(RSA_NAMES, OURS, asym_cipher::RSA, c"RSA decryption by a TPM"), Algorithm::END];
 
 static KEYEXCH: [Algorithm; 2] = [Algorithm::new(c"ECDH", OURS, keyexch::ECDH, c"ECDH by a TPM"), Algorithm::END];
+
+/// Under a name of its own, so that nobody who asks for random numbers in general gets these.
+static RAND: [Algorithm; 2] =
+    [Algorithm::new(c"TPM2-RNG", OURS, rand::TPM, c"random numbers of a TPM"), Algorithm::END];
 
 static STORE: [Algorithm; 4] = [
     Algorithm::new(c"pkcs11", OURS, store::ANY, c"tokens by pkcs11: URI"),

@@ -149,7 +149,8 @@ fn split(rest: &str) -> Result<(&str, Authorisation)> {
     })
 }
 
-fn number(text: &str) -> Option<u32> {
+/// A number as handles are written, in hexadecimal or decimal.
+pub(crate) fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
