@@ -301,22 +301,35 @@ impl Key {
         Ok(signature)
     }
 
+    /// Whether it can make signatures of this scheme: the TPM's own, or by the bare RSA operation.
+    pub fn signs(&self, scheme: SignatureScheme) -> bool {
+        match (&*self.public_key, scheme) {
+            (PublicKey::Ec { .. }, _) => scheme == SignatureScheme::Ecdsa,
+            (PublicKey::Rsa { .. }, SignatureScheme::Ecdsa) => false,
+            (PublicKey::Rsa { .. }, _) => self.is_padded_by_tpm(scheme) || self.may_decrypt(),
+        }
+    }
+
+    fn is_padded_by_tpm(&self, scheme: SignatureScheme) -> bool {
+        let hash = match scheme {
+            SignatureScheme::RsaPkcs1(hash) => hash,
+            SignatureScheme::RsaPss { hash, salt_length } if salt_length == hash.digest_length() => hash,
+            _ => return false,
+        };
+        // Which hashes a TPM has, a token knows; those that every scheme of the specification may name are SHA-1 and SHA-2.
+        matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d)) && self.token().is_none_or(|token| token.has_hash(hash))
+    }
+
     /// The block for the bare RSA operation, where `TPM2_Sign` does not know the scheme.
     fn padded_here(&self, scheme: SignatureScheme, data: &[u8]) -> Result<Option<Vec<u8>>> {
         let PublicKey::Rsa { modulus, .. } = &*self.public_key else { return Ok(None) };
-        let by_tpm = |hash: HashAlgorithm| matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d));
-        match scheme {
-            SignatureScheme::RsaPkcs1(hash) if by_tpm(hash) => return Ok(None),
-            SignatureScheme::RsaPss { hash, salt_length } if by_tpm(hash) && salt_length == hash.digest_length() => {
-                return Ok(None);
-            }
-            SignatureScheme::Ecdsa => return Ok(None),
-            _ if self.may_decrypt() => {}
-            _ => {
-                return Err(Error::Unsupported(
-                    "this padding by a key that only signs: the TPM makes others with keys that may decrypt too".into(),
-                ));
-            }
+        if self.is_padded_by_tpm(scheme) || scheme == SignatureScheme::Ecdsa {
+            return Ok(None);
+        }
+        if !self.may_decrypt() {
+            return Err(Error::Unsupported(
+                "this padding by a key that only signs: the TPM makes others with keys that may decrypt too".into(),
+            ));
         }
         let length = modulus.len();
         match scheme {
