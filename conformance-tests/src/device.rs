@@ -221,8 +221,18 @@ impl Device {
 
     /// Switches the TPM on (again).
     pub fn start_tpm(&self) {
+        self.start(false);
+    }
+
+    /// Restarts the TPM, now without its log, which costs time: nothing can be counted until it is restarted.
+    pub fn silence_tpm(&self) {
+        self.stop_tpm();
+        self.start(true);
+    }
+
+    fn start(&self, quiet: bool) {
         let state = self.path(&format!("tpm{}", self.generation.get()));
-        let tpm = SoftwareTpm::start(&state, &self.socket(), &self.log());
+        let tpm = SoftwareTpm::start(&state, &self.socket(), &self.log(), quiet);
         let before = self.tpm.replace(Some(tpm));
         assert!(before.is_none(), "the TPM was on already");
     }
