@@ -32,6 +32,11 @@ dbus-daemon                                         dbus
 gcore                                               gdb
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
 '
+packages_for_bench='
+/usr/lib/*/pkcs11/libtpm2_pkcs11.so                 libtpm2-pkcs11-1
+/usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl
+sqlite3                                             sqlite3
+'
 
 # require_packages TABLE...: installs what is missing, as root; says what to install otherwise.
 require_packages() {
