@@ -63,8 +63,8 @@ const WIPED: usize = 16 * 1024;
 impl Drop for StackWiped {
     #[inline(never)]
     fn drop(&mut self) {
-        // Volatile writes: they are not optimised away, though nobody reads them.
-        [0_u8; WIPED].zeroize();
+        // Volatile writes: they are not optimised away, though nobody reads them. In words: each is one store.
+        [0_u64; WIPED / size_of::<u64>()].zeroize();
         // Copying leaves what it copied in vector registers, which the dynamic linker saves on the stack when it resolves
         // the host's next call: copies of zeros take the same registers.
         for length in [16, 32, 64, 128] {

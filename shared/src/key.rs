@@ -92,7 +92,7 @@ impl TpmKey {
     ) -> Result<T> {
         let authority = self.authority()?;
         let parent_auth = self.parent_auth()?;
-        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then_some(StackWiped);
+        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then(|| StackWiped);
         let (place, policy) = match &self.place.source {
             Source::Wrapped { parent, key, placed } => {
                 let (seed, placed, parent_auth) = (key.secret.as_deref(), *placed, parent_auth.as_slice());
