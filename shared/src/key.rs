@@ -33,7 +33,7 @@ pub(crate) struct TpmKey {
 }
 
 /// Where a key is, and what the TPM says about it.
-struct KeyPlace {
+pub(crate) struct KeyPlace {
     source: Source,
     area: PublicArea,
 }
@@ -63,26 +63,43 @@ pub(crate) enum Owner {
     Anybody(Option<Arc<Zeroizing<Vec<u8>>>>),
 }
 
-impl TpmKey {
-    pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
-        Self::placed(tpm, key, None, owner)
-    }
-
-    fn placed(tpm: Tpm, key: Tss2Key, placed: Option<u32>, owner: Owner) -> Result<Self> {
+impl KeyPlace {
+    fn wrapped(key: Tss2Key, placed: Option<u32>) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
-        let place = KeyPlace { source: Source::Wrapped { parent, key, placed }, area };
-        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
+        Ok(Self { source: Source::Wrapped { parent, key, placed }, area })
+    }
+
+    fn persistent(handle: u32, public: &[u8]) -> Result<Self> {
+        Ok(Self { source: Source::Persistent(handle), area: PublicArea::parse(public)? })
+    }
+
+    /// That of a token's key.
+    pub(crate) fn of(key: &KeyMaterial) -> Result<Self> {
+        match key {
+            KeyMaterial::Wrapped(key) => Self::wrapped(key.clone(), None),
+            KeyMaterial::Placed(key, handle) => Self::wrapped(key.clone(), Some(*handle)),
+            KeyMaterial::Persistent(key) => Self::persistent(key.handle, &key.public),
+        }
+    }
+}
+
+impl TpmKey {
+    pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
+        Ok(Self::new(tpm, Arc::new(KeyPlace::wrapped(key, None)?), owner))
     }
 
     pub(crate) fn persistent(tpm: Tpm, handle: u32, public: &[u8], owner: Owner) -> Result<Self> {
-        let place = KeyPlace { source: Source::Persistent(handle), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
+        Ok(Self::new(tpm, Arc::new(KeyPlace::persistent(handle, public)?), owner))
     }
 
     pub(crate) fn saved(tpm: Tpm, context: Vec<u8>, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Saved(context), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
+        Ok(Self::new(tpm, Arc::new(place), owner))
+    }
+
+    fn new(tpm: Tpm, place: Arc<KeyPlace>, owner: Owner) -> Self {
+        Self { tpm, place, owner, parent_auth: None }
     }
 
     /// Uses the key at the TPM.
@@ -191,17 +208,19 @@ impl Key {
         Ok(Self { tpm_key, public_key })
     }
 
-    pub(crate) fn of_token(tpm: Tpm, key: &KeyMaterial, token: Arc<Token>, id: ObjectId) -> Result<Self> {
-        Self::new(match key {
-            KeyMaterial::Wrapped(key) => TpmKey::wrapped(tpm, key.clone(), Owner::Token(token, key.owner(id)))?,
-            KeyMaterial::Placed(key, handle) => {
-                TpmKey::placed(tpm, key.clone(), Some(*handle), Owner::Token(token, key.owner(id)))?
-            }
-            KeyMaterial::Persistent(key) => {
-                let auth = key.sealed_auth.clone().map(Arc::new);
-                TpmKey::persistent(tpm, key.handle, &key.public, Owner::Adopted(token, id, auth))?
-            }
-        })
+    /// A token's key in object `id`, which is at `place`.
+    pub(crate) fn of_token(
+        tpm: Tpm,
+        key: &KeyMaterial,
+        place: Arc<KeyPlace>,
+        token: Arc<Token>,
+        id: ObjectId,
+    ) -> Result<Self> {
+        let owner = match key {
+            KeyMaterial::Wrapped(key) | KeyMaterial::Placed(key, _) => Owner::Token(token, key.owner(id)),
+            KeyMaterial::Persistent(key) => Owner::Adopted(token, id, key.sealed_auth.clone().map(Arc::new)),
+        };
+        Self::new(TpmKey::new(tpm, place, owner))
     }
 
     /// Its public part.

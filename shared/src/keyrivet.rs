@@ -10,7 +10,7 @@ use crate::algorithm::KeySpec;
 use crate::auth::{self, TokenSecret};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::key::{Key, Owner, TpmKey};
+use crate::key::{Key, KeyPlace, Owner, TpmKey};
 use crate::log::{self, Topic};
 use crate::object::KeyMaterial;
 use crate::policy::PcrPolicy;
@@ -161,7 +161,9 @@ impl Keyrivet {
                     Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
                     other => other,
                 })?;
-                Key::of_token(self.tpm().clone(), &KeyMaterial::Wrapped(key.clone()), token, object.parse()?)
+                let material = KeyMaterial::Wrapped(key.clone());
+                let place = Arc::new(KeyPlace::of(&material)?);
+                Key::of_token(self.tpm().clone(), &material, place, token, object.parse()?)
             }
             _ => {
                 let owner = if key.empty_auth { Owner::Nobody } else { Owner::Anybody(None) };

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
 use crate::auth::{self, StackWiped, TokenSecret};
 use crate::error::{Error, Result};
+use crate::key::KeyPlace;
 use crate::log::{self, Topic};
 use crate::object::{Object, ObjectId, Part, Query};
 use crate::process::PerProcess;
@@ -99,7 +100,14 @@ pub struct Token {
     cache: PerProcess<Mutex<Cache>>,
 }
 
-type Cache = HashMap<ObjectId, (Stamp, Arc<Object>)>;
+type Cache = HashMap<ObjectId, Cached>;
+
+struct Cached {
+    stamp: Stamp,
+    object: Arc<Object>,
+    /// Where its private key is, once that was asked for.
+    place: Option<Arc<KeyPlace>>,
+}
 
 struct Login {
     user: User,
@@ -373,14 +381,29 @@ impl Token {
     /// One object, as it is in the store now.
     pub fn object(&self, id: ObjectId) -> Result<Arc<Object>> {
         let stamp = self.directory.stamp(id)?;
-        if let Some((known, object)) = self.cache.get().lock().get(&id) {
-            if *known == stamp {
-                return Ok(object.clone());
+        if let Some(cached) = self.cache.get().lock().get(&id) {
+            if cached.stamp == stamp {
+                return Ok(cached.object.clone());
             }
         }
         let object = Arc::new(self.directory.read(id)?);
-        self.cache.get().lock().insert(id, (stamp, object.clone()));
+        self.cache.get().lock().insert(id, Cached { stamp, object: object.clone(), place: None });
         Ok(object)
+    }
+
+    /// Where the private key of an object is: what is worked out once for as long as the object stays as it is.
+    pub(crate) fn place_of(&self, object: &Object, make: impl FnOnce() -> Result<KeyPlace>) -> Result<Arc<KeyPlace>> {
+        let mut cache = self.cache.get().lock();
+        let cached = cache.get_mut(&object.id).filter(|cached| std::ptr::eq(&*cached.object, object));
+        match cached {
+            Some(Cached { place: Some(place), .. }) => Ok(place.clone()),
+            Some(cached) => {
+                let place = Arc::new(make()?);
+                cached.place = Some(place.clone());
+                Ok(place)
+            }
+            None => make().map(Arc::new),
+        }
     }
 
     /// Stores a new object, durably.
