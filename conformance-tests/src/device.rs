@@ -230,6 +230,15 @@ impl Device {
         self.start(true);
     }
 
+    /// The process id of its TPM.
+    ///
+    /// # Panics
+    ///
+    /// When the TPM is off.
+    pub fn tpm_process_id(&self) -> u32 {
+        self.tpm.borrow().as_ref().expect("the TPM is on").process_id()
+    }
+
     fn start(&self, quiet: bool) {
         let state = self.path(&format!("tpm{}", self.generation.get()));
         let tpm = SoftwareTpm::start(&state, &self.socket(), &self.log(), quiet);

@@ -57,6 +57,11 @@ impl SoftwareTpm {
         this
     }
 
+    /// Its process id.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Everything it was asked and answered from the byte `from` of its log on.
     pub(crate) fn exchanges(log: &Path, from: u64) -> Vec<Exchange> {
         let bytes = std::fs::read(log).unwrap_or_default();

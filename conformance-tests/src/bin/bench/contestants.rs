@@ -6,6 +6,8 @@ use std::process::Command;
 
 use conformance_tests::{Artefact, Device, Hold, ResourceManager, Run as _, SO_PIN, Token};
 
+use crate::machine;
+
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Contestant {
@@ -125,13 +127,17 @@ impl Arena {
         for device in self.devices() {
             device.stop_tpm();
             device.start_tpm();
+            machine::place_tpm(device.tpm_process_id());
         }
     }
 
     /// Switches all TPMs to timing: nothing is logged.
     pub(crate) fn time(&self) {
         self.ours.hold(Hold::Default);
-        self.devices().into_iter().for_each(Device::silence_tpm);
+        for device in self.devices() {
+            device.silence_tpm();
+            machine::place_tpm(device.tpm_process_id());
+        }
     }
 
     /// Starts what the route needs; it goes when this is dropped.

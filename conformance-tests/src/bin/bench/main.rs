@@ -3,6 +3,7 @@
 
 mod contestants;
 mod jobs;
+mod machine;
 mod measure;
 mod report;
 mod statistics;
@@ -63,7 +64,8 @@ impl Wanted {
 
     fn run(&self) -> ExitCode {
         contestants::require_release_build();
-        raise_priority();
+        machine::raise_priority();
+        machine::leave_a_processor_to_tpms();
         let start = Instant::now();
         eprintln!("making keys ...");
         let bench = Bench { arena: Arena::new(), quick: self.quick };
@@ -80,18 +82,6 @@ impl Wanted {
             print!("{}", report.to_text());
         }
         if self.strict && report.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-    }
-}
-
-/// Keeps other work on the machine out of the way, for this and every process that it starts, where it may.
-fn raise_priority() {
-    const NICE: libc::c_int = -15;
-    // SAFETY: no pointers.
-    let raised = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } == 0;
-    // With autogroups (sched(7)) niceness counts only within a session, and a session has one of its own.
-    let grouped = std::fs::write("/proc/self/autogroup", NICE.to_string()).is_ok();
-    if !raised || !grouped {
-        eprintln!("other work on this machine disturbs what is measured: root may give this a higher priority");
     }
 }
 

@@ -19,6 +19,8 @@ const DIED: &str = "the process died";
 pub(crate) struct Slice {
     /// What the row is about: operations per second, or milliseconds.
     pub(crate) value: f64,
+    /// The median time of one operation, in microseconds, where the client tells: what disturbs a few does not show.
+    pub(crate) time: f64,
     /// Processor time of the client per operation, in microseconds, where it tells.
     pub(crate) processor: f64,
     /// The slowest of several threads or processes, as a part of the fastest.
@@ -150,9 +152,9 @@ impl Lane for Threads<'_, '_> {
             // Whoever shares the dead one finds out by itself if there can be no other.
             let _ = worker.restart();
         })?;
-        let (processor, threads) = parse(&answer).ok_or(format!("said '{answer}'"))?;
-        let rates: Vec<f64> = threads.iter().map(|(count, seconds)| count / seconds).collect();
-        Ok(Slice { value: rates.iter().sum(), processor: processor / 1e3, fairness: fairness(&rates) })
+        let (processor, each, counts) = parse(&answer).ok_or(format!("said '{answer}'"))?;
+        let value = counts.iter().sum::<f64>() / time.as_secs_f64();
+        Ok(Slice { value, time: each, processor, fairness: fairness(&counts) })
     }
 }
 
@@ -180,15 +182,13 @@ fn fairness(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min) / values.iter().copied().fold(0.0, f64::max)
 }
 
-/// `ran NANOSECONDS COUNT/NANOSECONDS ...`, with the times of the threads in seconds.
-fn parse(answer: &str) -> Option<(f64, Vec<(f64, f64)>)> {
-    let mut words = answer.strip_prefix("ran ")?.split(' ');
-    let processor = words.next()?.parse().ok()?;
-    let thread = |word: &str| {
-        let (count, nanoseconds) = word.split_once('/')?;
-        Some((count.parse().ok()?, nanoseconds.parse::<f64>().ok()? / 1e9))
-    };
-    Some((processor, words.map(thread).collect::<Option<_>>()?))
+/// `ran PROCESSOR MEDIAN COUNT...`; the times are told in nanoseconds and given in microseconds.
+fn parse(answer: &str) -> Option<(f64, f64, Vec<f64>)> {
+    let numbers: Option<Vec<f64>> = answer.strip_prefix("ran ")?.split(' ').map(|word| word.parse().ok()).collect();
+    match &numbers?[..] {
+        [processor, median, counts @ ..] => Some((processor / 1e3, median / 1e3, counts.to_vec())),
+        _ => None,
+    }
 }
 
 /// A program that is run from its start to its end; its value is that time in milliseconds.
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn what_a_worker_says_is_read_back() {
-        assert_eq!(parse("ran 1500 20/500000000 30/1000000000"), Some((1500.0, vec![(20.0, 0.5), (30.0, 1.0)])));
-        assert_eq!(parse("ran 1500 20"), None);
+        assert_eq!(parse("ran 1500 2000 20 30"), Some((1.5, 2.0, vec![20.0, 30.0])));
+        assert_eq!(parse("ran 1500"), None);
         assert_eq!(parse("ready"), None);
     }
 }

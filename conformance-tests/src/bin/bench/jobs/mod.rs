@@ -44,7 +44,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// How long one slice takes.
     pub(crate) fn slice(&self) -> Duration {
-        Duration::from_millis(if self.quick { 60 } else { 300 })
+        Duration::from_millis(if self.quick { 60 } else { 200 })
     }
 
     /// How many rounds a row gets: `full` of them, or a few.

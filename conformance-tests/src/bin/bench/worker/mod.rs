@@ -100,24 +100,33 @@ fn obey(signer: &dyn Signer, line: &str) -> Result<String> {
     }
 }
 
-/// One stretch of signing: the processor time of this process per signature, then each thread's count and nanoseconds.
+/// One stretch of signing: the processor time of this process per signature and the median time of one, in
+/// nanoseconds, then how many each thread finished in the time.
 fn time_threads(signer: &dyn Signer, threads: u32, time: Duration) -> Result<String> {
     let ran = in_threads(threads, &|thread, barrier| {
         let mut outcome = (0..WARM_UP).try_for_each(|_| signer.sign(thread));
+        let mut each = Vec::with_capacity(1 << 16);
         // Also after a failure, or the others would wait for ever.
         barrier.wait();
-        let (processor, start, mut count) = (processor_time(), Instant::now(), 0_u64);
-        while outcome.is_ok() && start.elapsed() < time {
+        let (processor, start, mut last) = (processor_time(), Instant::now(), Duration::ZERO);
+        while outcome.is_ok() && last < time {
             outcome = signer.sign(thread);
-            count += 1;
+            let now = start.elapsed();
+            each.push(now - last);
+            last = now;
         }
-        outcome.map(|()| (count, start.elapsed(), processor_time().saturating_sub(processor)))
+        let processor = processor_time().saturating_sub(processor);
+        // The last one came too late.
+        each.pop();
+        outcome.map(|()| (each, processor))
     })?;
-    let signatures: u64 = ran.iter().map(|(count, _, _)| count).sum();
-    let processor = ran.iter().map(|(_, _, processor)| *processor).max().unwrap_or_default();
-    let per_signature = processor.as_nanos() / u128::from(signatures.max(1));
-    let threads = ran.iter().map(|(count, time, _)| format!(" {count}/{}", time.as_nanos()));
-    Ok(format!("ran {per_signature}{}", threads.collect::<String>()))
+    let mut all: Vec<Duration> = ran.iter().flat_map(|(each, _)| each).copied().collect();
+    all.sort_unstable();
+    let processor = ran.iter().map(|(_, processor)| *processor).max().unwrap_or_default();
+    let per_signature = processor.as_nanos() / (all.len() + threads as usize) as u128;
+    let median = all.get(all.len() / 2).copied().unwrap_or_default().as_nanos();
+    let counts = ran.iter().map(|(each, _)| format!(" {}", each.len()));
+    Ok(format!("ran {per_signature} {median}{}", counts.collect::<String>()))
 }
 
 fn in_threads<T: Send>(threads: u32, work: &(dyn Fn(usize, &Barrier) -> Result<T> + Sync)) -> Result<Vec<T>> {
