@@ -46,7 +46,7 @@ impl Session {
         operation: CK_FLAGS,
         kind: CK_MECHANISM_TYPE,
     ) -> Result<(View, Work)> {
-        let work = mechanism::find(kind, self.slot().token_info().as_ref(), operation)?;
+        let work = mechanism::find(kind, self.slot().token_info().as_deref(), operation)?;
         let (invalid, inconsistent) = match operation {
             CKF_WRAP => (CKR_WRAPPING_KEY_HANDLE_INVALID, CKR_WRAPPING_KEY_TYPE_INCONSISTENT),
             CKF_UNWRAP => (CKR_UNWRAPPING_KEY_HANDLE_INVALID, CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),

@@ -195,7 +195,7 @@ impl Session {
     pub(crate) fn start_digest(&self, mechanism: Mechanism<'_>) -> Result<()> {
         let token = self.slot().token_info();
         self.operations().digest.begin(|| {
-            let Work::Digest(hash) = mechanism::find(mechanism.kind, token.as_ref(), CKF_DIGEST)? else {
+            let Work::Digest(hash) = mechanism::find(mechanism.kind, token.as_deref(), CKF_DIGEST)? else {
                 return Err(Error(CKR_MECHANISM_INVALID));
             };
             mechanism.parameter.none()?;

@@ -118,7 +118,7 @@ impl Slot {
     }
 
     /// What the token tells about itself; `None` for the free slot.
-    pub(crate) fn token_info(&self) -> Option<TokenInfo> {
+    pub(crate) fn token_info(&self) -> Option<Arc<TokenInfo>> {
         self.token.as_ref().map(|token| token.info())
     }
 

@@ -124,8 +124,12 @@ impl HashAlgorithm {
 
     /// Reads any usual spelling: `SHA256`, `SHA-256`, `SHA2-256`, `SHA3-256`, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        let plain = |text: &str| text.to_ascii_uppercase().replace("SHA2-", "SHA").replace('-', "");
-        Self::all().find(|hash| plain(hash.name()) == plain(name))
+        fn plain(text: &str) -> impl Iterator<Item = u8> {
+            let sha2 = text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("SHA2-"));
+            let (start, rest) = if sha2 { ("SHA", &text[5..]) } else { ("", text) };
+            start.bytes().chain(rest.bytes().filter(|&byte| byte != b'-')).map(|byte| byte.to_ascii_uppercase())
+        }
+        Self::all().find(|hash| plain(hash.name()).eq(plain(name)))
     }
 
     /// The hash whose digest has this length, SHA-1 included, SHA-2 before SHA-3.

@@ -13,28 +13,38 @@ pub const PIN_LENGTH: std::ops::RangeInclusive<usize> = 4..=64;
 
 /// The random value that a token's keys are authorised with; the TPM releases it for a PIN. It lies in a page that is
 /// neither swapped out nor dumped.
-pub(crate) struct TokenSecret(LockedPage<32>);
+///
+/// The secret, and what HKDF extracts of it, from which each use expands.
+pub(crate) struct TokenSecret(LockedPage<64>);
+
+const SECRET: usize = 32;
 
 impl TokenSecret {
     /// A new one.
     pub(crate) fn random() -> Result<Self> {
-        let mut secret = LockedPage::new()?;
+        let mut secret = Zeroizing::new([0; SECRET]);
         crate::random::fill(&mut *secret)?;
-        Ok(Self(secret))
+        Self::new(&secret)
     }
 
     /// What the TPM unsealed; `None` if it has another length.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Option<Self>> {
-        let mut secret = LockedPage::new()?;
-        if bytes.len() != secret.len() {
-            return Ok(None);
-        }
-        secret.copy_from_slice(bytes);
-        Ok(Some(Self(secret)))
+        <&[u8; SECRET]>::try_from(bytes).ok().map(Self::new).transpose()
+    }
+
+    fn new(secret: &[u8; SECRET]) -> Result<Self> {
+        let _wiped = StackWiped;
+        let mut page = LockedPage::new()?;
+        let (place, extract) = page.split_at_mut(SECRET);
+        place.copy_from_slice(secret);
+        let mut extracted = Hkdf::<Sha256>::extract(None, secret).0;
+        extract.copy_from_slice(&extracted);
+        extracted.zeroize();
+        Ok(Self(page))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &*self.0
+        &self.0[..SECRET]
     }
 
     /// The authValue of the key in this object's file.
@@ -48,7 +58,9 @@ impl TokenSecret {
     }
 
     fn derive(&self, purpose: &[u8], id: ObjectId) -> Zeroizing<Vec<u8>> {
-        expand(&Hkdf::new(None, self.as_bytes()), &[purpose, id.as_bytes()])
+        // It has the hash's length, as extraction gave it: this cannot fail.
+        let hkdf = Hkdf::from_prk(&self.0[SECRET..]).unwrap_or_else(|_| Hkdf::new(None, self.as_bytes()));
+        expand(&hkdf, &[purpose, id.as_bytes()])
     }
 }
 

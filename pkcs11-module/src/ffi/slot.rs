@@ -157,7 +157,7 @@ pub(super) unsafe extern "C" fn C_GetMechanismList(
         let slot = module()?.slot(slot)?;
         // SAFETY: `list` has room for `*count` mechanisms, as the standard has it.
         let output = unsafe { Output::new(list, count) }?;
-        let kinds = mechanism::list(slot.token_info().as_ref());
+        let kinds = mechanism::list(slot.token_info().as_deref());
         output.fill(kinds.len(), || Ok(kinds))
     })
 }
@@ -172,7 +172,7 @@ pub(super) unsafe extern "C" fn C_GetMechanismInfo(
         let slot = module()?.slot(slot)?;
         // SAFETY: writable, if not NULL, as the standard has it.
         let place = unsafe { Place::new(info) }?;
-        place.set(mechanism::info(kind, slot.token_info().as_ref())?);
+        place.set(mechanism::info(kind, slot.token_info().as_deref())?);
         Ok(())
     })
 }

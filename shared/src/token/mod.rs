@@ -93,6 +93,8 @@ pub struct Token {
     tpm: Tpm,
     directory: TokenDirectory,
     file: ArcSwap<TokenFile>,
+    /// What of it others may know.
+    info: ArcSwap<TokenInfo>,
     /// Read without a lock, so that a forked child can always read it.
     login: ArcSwapOption<Login>,
     tries: ArcSwap<PinTries>,
@@ -115,30 +117,9 @@ struct Login {
     secret: Option<TokenSecret>,
 }
 
-impl Token {
-    pub(crate) fn new(tpm: Tpm, directory: TokenDirectory, file: TokenFile) -> Self {
+impl TokenInfo {
+    fn new(file: &TokenFile, tpm: &Tpm) -> Self {
         Self {
-            tpm,
-            directory,
-            file: ArcSwap::from_pointee(file),
-            login: ArcSwapOption::empty(),
-            tries: ArcSwap::from_pointee(PinTries::default()),
-            cache: PerProcess::new(),
-        }
-    }
-
-    /// Takes what the store says now.
-    pub(crate) fn renew(&self, file: TokenFile) {
-        self.file.store(Arc::new(file));
-    }
-}
-
-/// PINs and login.
-impl Token {
-    /// What it knows about itself, as last read from the store.
-    pub fn info(&self) -> TokenInfo {
-        let file = self.file.load();
-        TokenInfo {
             serial: file.serial.clone(),
             label: file.label.clone(),
             slot: file.slot,
@@ -153,8 +134,36 @@ impl Token {
             aes_bits: file.aes_bits.clone(),
             cipher_modes: file.cipher_modes.clone(),
             mac_hashes: file.mac_hashes.clone(),
-            sha1_signatures: self.tpm.config().sha1_signatures,
+            sha1_signatures: tpm.config().sha1_signatures,
         }
+    }
+}
+
+impl Token {
+    pub(crate) fn new(tpm: Tpm, directory: TokenDirectory, file: TokenFile) -> Self {
+        Self {
+            info: ArcSwap::from_pointee(TokenInfo::new(&file, &tpm)),
+            tpm,
+            directory,
+            file: ArcSwap::from_pointee(file),
+            login: ArcSwapOption::empty(),
+            tries: ArcSwap::from_pointee(PinTries::default()),
+            cache: PerProcess::new(),
+        }
+    }
+
+    /// Takes what the store says now.
+    pub(crate) fn renew(&self, file: TokenFile) {
+        self.info.store(Arc::new(TokenInfo::new(&file, &self.tpm)));
+        self.file.store(Arc::new(file));
+    }
+}
+
+/// PINs and login.
+impl Token {
+    /// What it knows about itself, as last read from the store.
+    pub fn info(&self) -> Arc<TokenInfo> {
+        self.info.load_full()
     }
 
     /// Whether its TPM has this hash.
@@ -326,13 +335,13 @@ impl Token {
 
     fn reread(&self) -> Result<TokenFile> {
         let file = self.directory.read_token()?;
-        self.file.store(Arc::new(file.clone()));
+        self.renew(file.clone());
         Ok(file)
     }
 
     fn write(&self, file: TokenFile) -> Result<()> {
         self.directory.write_token(&file)?;
-        self.file.store(Arc::new(file));
+        self.renew(file);
         Ok(())
     }
 
