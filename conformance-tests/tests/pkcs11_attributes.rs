@@ -1,267 +1,430 @@
-//! Attributes that tell the truth: of copies, of sizes, of dates; and the objects that tell about the token.
+//! Every attribute of every kind of object, by the standard's tables: what is read, given, changed and copied, and by
+//! which code it is refused.
 
-mod client;
+mod attributes;
 mod raw;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use client::{Answer, Client, answer, named, secret};
-use cryptoki::error::RvError;
-use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
+use attributes::{
+    AES, Attribute, CERTIFICATE, DATA, EC_PRIVATE, EC_PUBLIC, GENERIC, Kinds, RSA_PRIVATE, RSA_PUBLIC, TABLE, may_have,
+};
+use conformance_tests::Device;
 use cryptoki_sys::*;
-use openssl::hash::{MessageDigest, hash};
-use raw::{call, flag, number};
+use raw::{Given, P256, PIN, Raw, Rv, call, flag, number};
 
-fn size(client: &Client, object: ObjectHandle) -> Answer<CK_ULONG> {
-    let mut size = 0;
-    call!(client.raw, C_GetObjectSize(client.session.handle(), object.handle(), &mut size)).map_err(named)?;
-    Ok(size)
+const NONE: CK_ULONG = CK_UNAVAILABLE_INFORMATION;
+/// No standard has it, and neither has this token.
+const UNKNOWN: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x7fff_0001;
+
+/// A token, and a session with it in which the user is logged in.
+struct Bench {
+    raw: Raw,
+    session: CK_SESSION_HANDLE,
+    _device: Device,
 }
 
-fn copy(client: &Client, object: ObjectHandle, template: &[Attribute]) -> Answer<ObjectHandle> {
-    answer(client.session.copy_object(object, template))
+impl Bench {
+    fn new() -> Self {
+        let device = Device::new();
+        let raw = Raw::initialised(&device);
+        raw.make_token(0, "dev");
+        let session = raw.open(0);
+        raw.login(session, CKU_USER, PIN).unwrap();
+        Self { raw, session, _device: device }
+    }
+
+    /// Makes an object of a kind, with these attributes besides, by whichever function makes such objects.
+    fn make(&self, kind: Kinds, more: &[Given]) -> Rv<CK_OBJECT_HANDLE> {
+        match kind {
+            RSA_PUBLIC | EC_PUBLIC => self.generate(kind, &generation(kind), more, &[]).map(|pair| pair.0),
+            RSA_PRIVATE | EC_PRIVATE => self.generate(kind, &generation(kind), &[], more).map(|pair| pair.1),
+            AES | GENERIC => self.generate_secret(kind, &generation(kind), more),
+            _ => self.create(&creation(kind), more),
+        }
+    }
+
+    fn create(&self, template: &[Given], more: &[Given]) -> Rv<CK_OBJECT_HANDLE> {
+        self.raw.create(self.session, &with(template, more))
+    }
+
+    fn generate_secret(&self, kind: Kinds, template: &[Given], more: &[Given]) -> Rv<CK_OBJECT_HANDLE> {
+        let mechanism = if kind == AES { CKM_AES_KEY_GEN } else { CKM_GENERIC_SECRET_KEY_GEN };
+        self.raw.generate_secret(self.session, mechanism, &with(template, more))
+    }
+
+    /// A pair; `template` is for its public key.
+    fn generate(
+        &self,
+        kind: Kinds,
+        template: &[Given],
+        public: &[Given],
+        private: &[Given],
+    ) -> Rv<(CK_ULONG, CK_ULONG)> {
+        let rsa = kind & (RSA_PUBLIC | RSA_PRIVATE) != 0;
+        let mechanism = if rsa { CKM_RSA_PKCS_KEY_PAIR_GEN } else { CKM_EC_KEY_PAIR_GEN };
+        self.raw.generate(self.session, mechanism, &with(template, public), private)
+    }
+
+    fn get(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Rv<Vec<u8>> {
+        self.raw.get(self.session, object, kind)
+    }
+
+    /// Reads attributes in one call: the answer, and each with its length.
+    fn read(
+        &self,
+        object: CK_OBJECT_HANDLE,
+        wanted: &mut [(CK_ATTRIBUTE_TYPE, Option<Vec<u8>>)],
+    ) -> (Rv<()>, Vec<CK_ULONG>) {
+        let attribute = |(kind, buffer): &mut (CK_ATTRIBUTE_TYPE, Option<Vec<u8>>)| {
+            let (value, length) = buffer.as_mut().map_or((std::ptr::null_mut(), 4711), |buffer| {
+                (buffer.as_mut_ptr().cast(), (buffer.len() - CANARIES) as CK_ULONG)
+            });
+            CK_ATTRIBUTE { type_: *kind, pValue: value, ulValueLen: length }
+        };
+        let mut template: Vec<_> = wanted.iter_mut().map(attribute).collect();
+        let count = template.len() as CK_ULONG;
+        let answer = call!(self.raw, C_GetAttributeValue(self.session, object, template.as_mut_ptr(), count));
+        (answer, template.iter().map(|attribute| attribute.ulValueLen).collect())
+    }
 }
 
-fn data(label: &str) -> Vec<Attribute> {
-    vec![
-        Attribute::Class(ObjectClass::DATA),
-        Attribute::Label(label.into()),
-        Attribute::Application(b"test".to_vec()),
-        Attribute::Value(b"some value".to_vec()),
-    ]
+/// `template` with `more`, which goes before what is there.
+fn with(template: &[Given], more: &[Given]) -> Vec<Given> {
+    let kept = template.iter().filter(|(kind, _)| more.iter().all(|(other, _)| other != kind));
+    kept.chain(more).cloned().collect()
 }
 
-/// One object of every kind that the token makes.
-fn one_of_each(client: &Client, token: bool) -> Vec<(&'static str, ObjectHandle)> {
-    let keep = Attribute::Token(token);
-    let create = |template: &[Attribute]| {
-        client.session.create_object(&[template, std::slice::from_ref(&keep)].concat()).unwrap()
-    };
-    let length = |length: CK_ULONG| [Attribute::ValueLen(length.into()), keep.clone()];
-    let (ec_public, ec) = client.ec(raw::P256, std::slice::from_ref(&keep));
-    let (rsa_public, rsa) = client.rsa(2048, &[], std::slice::from_ref(&keep));
-    vec![
-        ("data", create(&data("data"))),
-        ("EC public key", ec_public),
-        ("EC private key", ec),
-        ("RSA public key", rsa_public),
-        ("RSA private key", rsa),
-        ("AES key", client.session.generate_key(&Mechanism::AesKeyGen, &length(16)).unwrap()),
-        ("secret", client.session.generate_key(&Mechanism::GenericSecretKeyGen, &length(32)).unwrap()),
-        ("imported AES key", create(&secret(KeyType::AES, &[1; 16]))),
-    ]
+fn without(template: &[Given], kind: CK_ATTRIBUTE_TYPE) -> Vec<Given> {
+    template.iter().filter(|(other, _)| *other != kind).cloned().collect()
 }
 
-#[test]
-fn every_object_has_a_name_of_its_own_a_size_and_a_copy() {
-    let client = Client::new(client::PIN);
-    let mut names = HashSet::new();
-    for token in [true, false] {
-        for (kind, object) in one_of_each(&client, token) {
-            assert!(names.insert(client.get(object, CKA_UNIQUE_ID).unwrap()), "{kind}");
-            let size = size(&client, object).unwrap();
-            assert!((10..20_000).contains(&size), "{kind} {size}");
-            let label = Attribute::Label(format!("copy of {kind}").into());
-            let other = copy(&client, object, std::slice::from_ref(&label)).unwrap_or_else(|e| panic!("{kind}: {e}"));
-            assert!(names.insert(client.get(other, CKA_UNIQUE_ID).unwrap()), "{kind}");
-            assert_eq!(client.get(other, CKA_LABEL), Ok(format!("copy of {kind}").into_bytes()));
-            for same in [CKA_CLASS, CKA_TOKEN, CKA_PRIVATE, CKA_KEY_TYPE, CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_VALUE] {
-                assert_eq!(client.get(object, same), client.get(other, same), "{kind} {same:#x}");
+const CANARIES: usize = 16;
+const CANARY: u8 = 0x5c;
+
+/// A buffer of so many bytes, with canaries behind it.
+fn buffer(room: usize) -> Option<Vec<u8>> {
+    Some(vec![CANARY; room + CANARIES])
+}
+
+/// What C_CreateObject needs to be told.
+fn creation(kind: Kinds) -> Vec<Given> {
+    let class = |class, more: &[Given]| [&[(CKA_CLASS, number(class))][..], more].concat();
+    let key = |of, kind, more: &[Given]| class(of, &[&[(CKA_KEY_TYPE, number(kind))][..], more].concat());
+    match kind {
+        DATA => class(CKO_DATA, &[(CKA_VALUE, b"value".to_vec())]),
+        CERTIFICATE => {
+            let certificate = certificate();
+            let subject = certificate.subject_name().to_der().unwrap();
+            let value = (CKA_VALUE, certificate.to_der().unwrap());
+            class(CKO_CERTIFICATE, &[(CKA_CERTIFICATE_TYPE, number(CKC_X_509)), (CKA_SUBJECT, subject), value])
+        }
+        RSA_PUBLIC | RSA_PRIVATE => {
+            let rsa = openssl::rsa::Rsa::generate(2048).unwrap();
+            let public = [(CKA_MODULUS, rsa.n().to_vec()), (CKA_PUBLIC_EXPONENT, rsa.e().to_vec())];
+            if kind == RSA_PUBLIC {
+                return key(CKO_PUBLIC_KEY, CKK_RSA, &public);
             }
-            let refused = client.session.update_attributes(other, &[Attribute::UniqueId(b"mine".to_vec())]);
-            assert_eq!(answer(refused), Err(RvError::AttributeReadOnly), "{kind}");
-            // A copy stands on its own.
-            client.session.destroy_object(object).unwrap();
-            assert_eq!(client.get(other, CKA_LABEL), Ok(format!("copy of {kind}").into_bytes()));
-            client.session.destroy_object(other).unwrap();
-            assert_eq!(client.get(other, CKA_LABEL), Err(RvError::ObjectHandleInvalid));
+            let secret = [
+                (CKA_PRIVATE_EXPONENT, rsa.d().to_vec()),
+                (CKA_PRIME_1, rsa.p().unwrap().to_vec()),
+                (CKA_PRIME_2, rsa.q().unwrap().to_vec()),
+            ];
+            key(CKO_PRIVATE_KEY, CKK_RSA, &[&public[..], &secret].concat())
+        }
+        EC_PUBLIC | EC_PRIVATE => {
+            let curve = openssl::nid::Nid::X9_62_PRIME256V1;
+            let group = openssl::ec::EcGroup::from_curve_name(curve).unwrap();
+            let pair = openssl::ec::EcKey::generate(&group).unwrap();
+            let parameters = (CKA_EC_PARAMS, P256.to_vec());
+            if kind == EC_PRIVATE {
+                let value = pair.private_key().to_vec_padded(32).unwrap();
+                return key(CKO_PRIVATE_KEY, CKK_EC, &[parameters, (CKA_VALUE, value)]);
+            }
+            let mut context = openssl::bn::BigNumContext::new().unwrap();
+            let form = openssl::ec::PointConversionForm::UNCOMPRESSED;
+            let point = pair.public_key().to_bytes(&group, form, &mut context).unwrap();
+            key(CKO_PUBLIC_KEY, CKK_EC, &[parameters, (CKA_EC_POINT, [&[4, 65][..], &point].concat())])
+        }
+        AES => key(CKO_SECRET_KEY, CKK_AES, &[(CKA_VALUE, vec![7; 16])]),
+        GENERIC => key(CKO_SECRET_KEY, CKK_GENERIC_SECRET, &[(CKA_VALUE, vec![7; 20])]),
+        _ => unreachable!("one kind"),
+    }
+}
+
+/// What the functions that generate keys need to be told.
+fn generation(kind: Kinds) -> Vec<Given> {
+    match kind {
+        RSA_PUBLIC | RSA_PRIVATE => vec![(CKA_MODULUS_BITS, number(2048))],
+        EC_PUBLIC | EC_PRIVATE => vec![(CKA_EC_PARAMS, P256.to_vec())],
+        AES => vec![(CKA_VALUE_LEN, number(16))],
+        GENERIC => vec![(CKA_VALUE_LEN, number(32))],
+        _ => unreachable!("one kind of key"),
+    }
+}
+
+fn certificate() -> openssl::x509::X509 {
+    use openssl::{asn1::Asn1Time, hash::MessageDigest, pkey::PKey, x509::X509, x509::X509Name};
+    let key = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
+    let mut name = X509Name::builder().unwrap();
+    name.append_entry_by_text("CN", "device").unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    builder.build()
+}
+
+const ALL: [Kinds; 8] = [DATA, CERTIFICATE, RSA_PUBLIC, EC_PUBLIC, RSA_PRIVATE, EC_PRIVATE, AES, GENERIC];
+const KEYS: [Kinds; 6] = [RSA_PUBLIC, EC_PUBLIC, RSA_PRIVATE, EC_PRIVATE, AES, GENERIC];
+
+/// The attributes that objects of a kind have.
+fn of(kind: Kinds) -> impl Iterator<Item = &'static Attribute> {
+    TABLE.iter().filter(move |attribute| attribute.of & kind != 0)
+}
+
+/// The types of attributes that only other objects have.
+fn others(kind: Kinds) -> Vec<CK_ATTRIBUTE_TYPE> {
+    let own: BTreeSet<_> = of(kind).map(|attribute| attribute.kind).collect();
+    let all: BTreeSet<_> = TABLE.iter().map(|attribute| attribute.kind).collect();
+    all.difference(&own).copied().filter(|other| !may_have(*other, kind)).collect()
+}
+
+#[test]
+fn every_attribute_is_read_in_each_of_the_five_ways_and_keeps_back_no_other() {
+    let bench = Bench::new();
+    for kind in ALL {
+        let object = bench.make(kind, &[]).unwrap();
+        let own = of(kind).map(|attribute| (attribute.kind, attribute.has(7)));
+        let wanted = own.chain(others(kind).into_iter().map(|other| (other, false)));
+        let mut readable = 0;
+        for (wanted, secret) in wanted {
+            let what = format!("{wanted:#x} of {kind:#x}");
+            let value = bench.get(object, wanted);
+            match &value {
+                Err(CKR_ATTRIBUTE_SENSITIVE) => assert!(secret, "{what}"),
+                Err(CKR_ATTRIBUTE_TYPE_INVALID) => assert!(of(kind).all(|own| own.kind != wanted), "{what}"),
+                Err(error) => panic!("{what}: {error:#x}"),
+                Ok(value) => {
+                    let own = of(kind).find(|own| own.kind == wanted).unwrap_or_else(|| panic!("{what} is another's"));
+                    assert!(!secret, "{what} is secret");
+                    assert!(own.form.fits(value), "{what}: {value:x?}");
+                    readable += 1;
+                }
+            }
+            // Question, exactly enough, more than enough, and too little; each between two that can be read.
+            let length = value.as_ref().map_or(40, Vec::len);
+            let tries = [None, buffer(length), buffer(length + 3), buffer(length.saturating_sub(1))];
+            for (index, room) in tries.into_iter().enumerate() {
+                let mut template = [(CKA_CLASS, buffer(8)), (wanted, room), (CKA_TOKEN, buffer(1)), (CKA_LABEL, None)];
+                let (answer, lengths) = bench.read(object, &mut template);
+                let too_small = index == 3 && length > 0;
+                let expected = match &value {
+                    Err(error) => Err(*error),
+                    Ok(_) if too_small => Err(CKR_BUFFER_TOO_SMALL),
+                    Ok(_) => Ok(()),
+                };
+                assert_eq!(answer, expected, "{what}, {index}");
+                let told = if expected.is_ok() { length as CK_ULONG } else { NONE };
+                assert_eq!(lengths, [8, told, 1, 0], "{what}, {index}");
+                let [class, (_, got), token, _] = &template;
+                assert_eq!(class.1.as_ref().unwrap()[..8], bench.get(object, CKA_CLASS).unwrap(), "{what}, {index}");
+                assert_eq!(token.1.as_ref().unwrap()[..1], flag(false), "{what}, {index}");
+                let Some(got) = got else { continue };
+                let written = if expected.is_ok() { length } else { 0 };
+                assert_eq!(got[..written], value.clone().unwrap_or_default()[..written], "{what}, {index}");
+                assert!(got[written..].iter().all(|byte| *byte == CANARY), "{what}, {index}: written behind it");
+            }
+        }
+        assert!(readable >= 8, "{kind:#x}: {readable}");
+        assert_eq!(bench.get(object, UNKNOWN), Err(CKR_ATTRIBUTE_TYPE_INVALID));
+    }
+}
+
+#[test]
+fn everything_can_be_asked_for_at_once() {
+    let bench = Bench::new();
+    for kind in ALL {
+        let object = bench.make(kind, &[]).unwrap();
+        let everything: BTreeSet<_> = TABLE.iter().map(|attribute| attribute.kind).collect();
+        let mut template: Vec<_> = everything.iter().map(|kind| (*kind, buffer(2000))).collect();
+        let (answer, lengths) = bench.read(object, &mut template);
+        assert!([Err(CKR_ATTRIBUTE_SENSITIVE), Err(CKR_ATTRIBUTE_TYPE_INVALID)].contains(&answer), "{answer:x?}");
+        for ((wanted, got), length) in template.iter().zip(lengths) {
+            match bench.get(object, *wanted) {
+                Ok(value) => assert_eq!(got.as_ref().unwrap()[..length as usize], value, "{wanted:#x} of {kind:#x}"),
+                Err(_) => assert_eq!(length, NONE, "{wanted:#x} of {kind:#x}"),
+            }
+        }
+    }
+}
+
+/// The kinds that C_CreateObject makes.
+fn creatable(bench: &Bench) -> Vec<(Kinds, Vec<Given>)> {
+    let all: Vec<_> = ALL.into_iter().map(|kind| (kind, creation(kind))).collect();
+    let made = all.into_iter().filter(|(_, template)| bench.create(template, &[]).is_ok()).collect::<Vec<_>>();
+    assert!(made.len() >= 4);
+    made
+}
+
+#[test]
+fn a_template_that_lacks_what_a_new_object_needs_is_incomplete() {
+    let bench = Bench::new();
+    for (kind, template) in creatable(&bench) {
+        for attribute in of(kind).filter(|attribute| attribute.has(1)) {
+            let refused = bench.create(&without(&template, attribute.kind), &[]);
+            assert_eq!(refused, Err(CKR_TEMPLATE_INCOMPLETE), "{:#x} of {kind:#x}", attribute.kind);
+        }
+    }
+    for kind in KEYS {
+        for attribute in of(kind).filter(|attribute| attribute.has(3)) {
+            let template = without(&generation(kind), attribute.kind);
+            let refused = match kind {
+                AES | GENERIC => bench.generate_secret(kind, &template, &[]),
+                _ => bench.generate(kind, &template, &[], &[]).map(|pair| pair.0),
+            };
+            assert_eq!(refused, Err(CKR_TEMPLATE_INCOMPLETE), "{:#x} of {kind:#x}", attribute.kind);
         }
     }
 }
 
 #[test]
-fn a_copy_of_a_key_works_as_the_original_does() {
-    let client = Client::new(client::PIN);
-    for (token, to_token) in [(true, true), (false, false), (true, false), (false, true)] {
-        let keep = [Attribute::Token(token)];
-        let (public, private) = client.ec(raw::P256, &keep);
-        let other = copy(&client, private, &[Attribute::Token(to_token)]).unwrap();
-        assert_eq!(client.flag(other, CKA_TOKEN), to_token);
-        client.session.destroy_object(private).unwrap();
-        let signature = client.sign(&Mechanism::EcdsaSha256.into(), other, b"x").unwrap();
-        assert_eq!(client.verify(&Mechanism::EcdsaSha256.into(), public, b"x", &signature), Ok(()));
-        let usage = [Attribute::Token(token), Attribute::Encrypt(true)];
-        let aes = [&[Attribute::ValueLen(16.into())], &usage[..]].concat();
-        let aes = client.session.generate_key(&Mechanism::AesKeyGen, &aes).unwrap();
-        let other = copy(&client, aes, &[Attribute::Token(to_token)]).unwrap();
-        let ecb = || Mechanism::AesEcb.into();
-        assert_eq!(client.encrypt(&ecb(), aes, &[7; 16]), client.encrypt(&ecb(), other, &[7; 16]));
-    }
-}
-
-#[test]
-fn a_copy_is_only_made_as_the_standard_allows() {
-    let client = Client::new(client::PIN);
-    let fixed = client.session.create_object(&[&data("x")[..], &[Attribute::Copyable(false)]].concat()).unwrap();
-    assert_eq!(copy(&client, fixed, &[]), Err(RvError::ActionProhibited));
-    let refused = client.session.update_attributes(fixed, &[Attribute::Copyable(true)]);
-    assert!(answer(refused).is_err(), "once not copyable, never again");
-    let free = client.session.create_object(&data("y")).unwrap();
-    assert_eq!(copy(&client, free, &[Attribute::Modulus(vec![1])]), Err(RvError::TemplateInconsistent));
-    assert_eq!(copy(&client, free, &[Attribute::UniqueId(vec![1])]), Err(RvError::AttributeReadOnly));
-    assert_eq!(
-        copy(&client, free, &[Attribute::Class(ObjectClass::PUBLIC_KEY)]).unwrap_err(),
-        RvError::AttributeReadOnly
-    );
-    let open =
-        [&secret(KeyType::GENERIC_SECRET, &[1; 20])[..], &[Attribute::Sensitive(false), Attribute::Extractable(true)]];
-    let open = client.session.create_object(&open.concat()).unwrap();
-    let closed = copy(&client, open, &[Attribute::Sensitive(true), Attribute::Extractable(false)]).unwrap();
-    assert!(client.flag(closed, CKA_SENSITIVE) && !client.flag(closed, CKA_EXTRACTABLE));
-    assert!(!client.flag(closed, CKA_NEVER_EXTRACTABLE) && !client.flag(closed, CKA_ALWAYS_SENSITIVE));
-    assert!(copy(&client, closed, &[Attribute::Sensitive(false)]).is_err());
-    assert!(copy(&client, closed, &[Attribute::Extractable(true)]).is_err());
-    let read_only = client.module.open_ro_session(client.slot()).unwrap();
-    let refused = answer(read_only.copy_object(free, &[Attribute::Token(true)]));
-    assert_eq!(refused, Err(RvError::SessionReadOnly));
-}
-
-#[test]
-fn a_secret_becomes_more_secret_and_never_less() {
-    let client = Client::new(client::PIN);
-    let open = [Attribute::Sensitive(false), Attribute::Extractable(true)];
-    let key = [&secret(KeyType::GENERIC_SECRET, &[1; 20])[..], &open].concat();
-    let key = client.session.create_object(&key).unwrap();
-    let set = |attribute: Attribute| answer(client.session.update_attributes(key, &[attribute]));
-    assert_eq!(client.get(key, CKA_VALUE), Ok(vec![1; 20]));
-    assert_eq!(set(Attribute::Sensitive(true)), Ok(()));
-    assert_eq!(client.get(key, CKA_VALUE), Err(RvError::AttributeSensitive));
-    assert_eq!(set(Attribute::Extractable(false)), Ok(()));
-    for less in [Attribute::Sensitive(false), Attribute::Extractable(true)] {
-        assert!(set(less.clone()).is_err(), "{less:?}");
-    }
-    assert_eq!(client.get(key, CKA_VALUE), Err(RvError::AttributeSensitive));
-}
-
-#[test]
-fn dates_are_kept_as_they_are_given_and_refused_where_they_are_none() {
-    let client = Client::new(client::PIN);
-    let session = client.session.handle();
-    let with = |start: &[u8], end: &[u8]| {
-        let dates = [(CKA_START_DATE, start.to_vec()), (CKA_END_DATE, end.to_vec())];
-        let public = [(CKA_EC_PARAMS, raw::P256.to_vec())];
-        client.raw.generate(session, CKM_EC_KEY_PAIR_GEN, &public, &dates).map(|pair| pair.1)
-    };
-    let key = with(b"20260101", b"20271231").unwrap();
-    assert_eq!(client.raw.get(session, key, CKA_START_DATE).unwrap(), b"20260101");
-    assert_eq!(client.raw.get(session, key, CKA_END_DATE).unwrap(), b"20271231");
-    let key = with(b"", b"").unwrap();
-    assert_eq!(client.raw.get(session, key, CKA_END_DATE).unwrap(), b"");
-    for wrong in [&b"2026"[..], b"2026010x", b"20261301", b"20260132"] {
-        assert_eq!(with(wrong, b""), Err(CKR_ATTRIBUTE_VALUE_INVALID), "{wrong:?}");
-    }
-}
-
-#[test]
-fn a_key_does_only_what_its_allowed_mechanisms_name() {
-    let client = Client::new(client::PIN);
-    let only = [Attribute::AllowedMechanisms(vec![MechanismType::SHA256_RSA_PKCS, MechanismType::RSA_PKCS_OAEP])];
-    let usage = [&only[..], &[Attribute::Decrypt(true)]].concat();
-    for token in [true, false] {
-        let (_, private) = client.rsa(2048, &[], &[&usage[..], &[Attribute::Token(token)]].concat());
-        assert!(client.sign(&Mechanism::Sha256RsaPkcs.into(), private, b"x").is_ok());
-        for other in [Mechanism::Sha384RsaPkcs, Mechanism::RsaPkcs, Mechanism::RsaX509] {
-            assert_eq!(client.sign(&other.into(), private, b"x"), Err(RvError::MechanismInvalid));
+fn what_a_template_may_not_give_is_read_only() {
+    let bench = Bench::new();
+    for (kind, template) in creatable(&bench) {
+        let object = bench.create(&template, &[]).unwrap();
+        for attribute in of(kind).filter(|attribute| attribute.has(2)) {
+            // Even the value that it will have.
+            let value = bench.get(object, attribute.kind).unwrap();
+            let refused = bench.create(&template, &[(attribute.kind, value)]);
+            assert_eq!(refused, Err(CKR_ATTRIBUTE_READ_ONLY), "{:#x} of {kind:#x}", attribute.kind);
         }
-        assert_eq!(client.decrypt(&Mechanism::RsaPkcs.into(), private, &[1; 256]), Err(RvError::MechanismInvalid));
-        let told = client.get(private, CKA_ALLOWED_MECHANISMS).unwrap();
-        assert_eq!(told, [number(CKM_SHA256_RSA_PKCS), number(CKM_RSA_PKCS_OAEP)].concat());
     }
-    let only = [Attribute::AllowedMechanisms(vec![MechanismType::AES_ECB]), Attribute::Encrypt(true)];
-    let aes =
-        client.session.generate_key(&Mechanism::AesKeyGen, &[&[Attribute::ValueLen(16.into())], &only[..]].concat());
-    let aes = aes.unwrap();
-    assert!(client.encrypt(&Mechanism::AesEcb.into(), aes, &[1; 16]).is_ok());
-    assert_eq!(client.encrypt(&Mechanism::AesCbc([0; 16]).into(), aes, &[1; 16]), Err(RvError::MechanismInvalid));
-}
-
-#[test]
-fn the_id_that_nobody_gave_is_what_nss_computes() {
-    let client = Client::new(client::PIN);
-    let (public, private) = client.rsa(2048, &[], &[]);
-    let expected = hash(MessageDigest::sha1(), &client.get(public, CKA_MODULUS).unwrap()).unwrap().to_vec();
-    assert_eq!([client.get(public, CKA_ID), client.get(private, CKA_ID)], [Ok(expected.clone()), Ok(expected)]);
-    let (public, private) = client.ec(raw::P256, &[]);
-    let point = client.get(public, CKA_EC_POINT).unwrap();
-    let expected = hash(MessageDigest::sha1(), &point[2..]).unwrap().to_vec();
-    assert_eq!([client.get(public, CKA_ID), client.get(private, CKA_ID)], [Ok(expected.clone()), Ok(expected)]);
-}
-
-#[test]
-fn the_public_key_is_told_by_both_halves() {
-    let client = Client::new(client::PIN);
-    for (public, private) in [client.rsa(2048, &[], &[]), client.ec(raw::P256, &[])] {
-        let info = client.get(public, CKA_PUBLIC_KEY_INFO).unwrap();
-        assert_eq!(client.get(private, CKA_PUBLIC_KEY_INFO), Ok(info.clone()));
-        assert!(openssl::pkey::PKey::public_key_from_der(&info).is_ok());
+    for kind in KEYS {
+        let object = bench.make(kind, &[]).unwrap();
+        for attribute in of(kind).filter(|attribute| attribute.has(4)) {
+            let value = bench.get(object, attribute.kind).unwrap_or(vec![7; 32]);
+            let refused = bench.make(kind, &[(attribute.kind, value)]);
+            assert_eq!(refused, Err(CKR_ATTRIBUTE_READ_ONLY), "{:#x} of {kind:#x}", attribute.kind);
+        }
     }
 }
 
 #[test]
-fn mechanism_objects_name_every_mechanism_of_the_token() {
-    let client = Client::new(client::PIN);
-    let session = client.session.handle();
-    let objects = client.raw.find(session, &[(CKA_CLASS, number(CKO_MECHANISM))]);
-    let mut told: Vec<CK_ULONG> = objects.iter().map(|object| ulong(&client, *object, CKA_MECHANISM_TYPE)).collect();
-    let mut listed = client.mechanisms();
-    told.sort_unstable();
-    listed.sort_unstable();
-    assert_eq!(told, listed);
-    let one = [(CKA_CLASS, number(CKO_MECHANISM)), (CKA_MECHANISM_TYPE, number(CKM_ECDSA))];
-    let one = client.raw.find(session, &one);
-    assert_eq!(one.len(), 1);
-    assert_eq!(client.raw.get(session, one[0], CKA_TOKEN).unwrap(), flag(true));
-    assert_eq!(client.raw.get(session, one[0], CKA_PRIVATE).unwrap(), flag(false));
-    assert!(client.raw.set(session, one[0], &[(CKA_LABEL, b"x".to_vec())]).is_err());
-    assert_eq!(call!(client.raw, C_DestroyObject(session, one[0])), Err(CKR_ACTION_PROHIBITED));
+fn a_value_that_is_none_is_invalid_and_an_attribute_of_other_objects_inconsistent() {
+    let bench = Bench::new();
+    let creatable = creatable(&bench);
+    let made = creatable.iter().map(|(kind, template)| (*kind, Some(template)));
+    for (kind, template) in made.chain(KEYS.into_iter().map(|kind| (kind, None))) {
+        let make = |more: &[Given]| match template {
+            Some(template) => bench.create(template, more),
+            None => bench.make(kind, more),
+        };
+        let forbidden = if template.is_some() { 2 } else { 4 };
+        for attribute in of(kind) {
+            for misfit in attribute.form.misfits() {
+                let refused = make(&[(attribute.kind, misfit.clone())]).map(|_| ());
+                let read_only = attribute.has(forbidden) && refused == Err(CKR_ATTRIBUTE_READ_ONLY);
+                let invalid = refused == Err(CKR_ATTRIBUTE_VALUE_INVALID);
+                assert!(read_only || invalid, "{:#x} of {kind:#x}, {misfit:x?}: {refused:x?}", attribute.kind);
+            }
+        }
+        for other in others(kind) {
+            let row = TABLE.iter().find(|row| row.kind == other).unwrap();
+            let value = if row.form == attributes::Form::Number { number(1) } else { flag(true) };
+            assert_eq!(make(&[(other, value)]), Err(CKR_TEMPLATE_INCONSISTENT), "{other:#x} of {kind:#x}");
+        }
+        assert_eq!(make(&[(UNKNOWN, vec![1])]), Err(CKR_ATTRIBUTE_TYPE_INVALID), "{kind:#x}");
+    }
 }
 
 #[test]
-fn profile_objects_name_the_profiles_that_are_true() {
-    let client = Client::new(client::PIN);
-    let session = client.session.handle();
-    let objects = client.raw.find(session, &[(CKA_CLASS, number(CKO_PROFILE))]);
-    let told: Vec<CK_ULONG> = objects.iter().map(|object| ulong(&client, *object, CKA_PROFILE_ID)).collect();
-    assert!(told.contains(&CKP_BASELINE_PROVIDER), "{told:?}");
-    for profile in &told {
-        let known =
-            [CKP_BASELINE_PROVIDER, CKP_EXTENDED_PROVIDER, CKP_AUTHENTICATION_TOKEN, CKP_PUBLIC_CERTIFICATES_TOKEN];
-        assert!(known.contains(profile), "{profile}");
+fn only_what_may_be_changed_is_changed() {
+    let bench = Bench::new();
+    for kind in ALL {
+        let object = bench.make(kind, &[]).unwrap();
+        let set = |more: &[Given]| bench.raw.set(bench.session, object, more);
+        for attribute in of(kind) {
+            let what = format!("{:#x} of {kind:#x}", attribute.kind);
+            let value = bench.get(object, attribute.kind).unwrap_or(vec![7; 32]);
+            let given = [(attribute.kind, value.clone())];
+            match () {
+                // The standard does not say whether the security officer alone may change it, or anyone to false.
+                () if attribute.has(10) => {}
+                () if attribute.has(8) => assert_eq!(set(&given), Ok(()), "{what}"),
+                // Once true it is read-only; before, a token may let it be set.
+                () if attribute.has(11) => {}
+                () => assert_eq!(set(&given), Err(CKR_ATTRIBUTE_READ_ONLY), "{what}"),
+            }
+            let fixed = (attribute.has(11) && value == flag(true)) || (attribute.has(12) && value == flag(false));
+            if fixed {
+                let other = flag(value == flag(false));
+                assert_eq!(set(&[(attribute.kind, other)]), Err(CKR_ATTRIBUTE_READ_ONLY), "{what}");
+            }
+            for misfit in attribute.form.misfits() {
+                let refused = set(&[(attribute.kind, misfit)]);
+                let read_only = !attribute.has(8) && refused == Err(CKR_ATTRIBUTE_READ_ONLY);
+                assert!(read_only || refused == Err(CKR_ATTRIBUTE_VALUE_INVALID), "{what}: {refused:x?}");
+            }
+        }
+        for other in others(kind) {
+            assert_eq!(set(&[(other, flag(true))]), Err(CKR_TEMPLATE_INCONSISTENT), "{other:#x} of {kind:#x}");
+        }
+        assert_eq!(set(&[(UNKNOWN, flag(true))]), Err(CKR_ATTRIBUTE_TYPE_INVALID));
+        // All or nothing.
+        let label = (CKA_LABEL, b"new".to_vec());
+        for bad in [(UNKNOWN, vec![]), (CKA_CLASS, number(CKO_DATA)), (CKA_LABEL, b"newer".to_vec())] {
+            assert!(set(&[label.clone(), bad]).is_err());
+            assert_eq!(bench.get(object, CKA_LABEL).unwrap(), b"", "{kind:#x}");
+        }
+        set(&[label]).unwrap();
+        assert_eq!(bench.get(object, CKA_LABEL).unwrap(), b"new", "{kind:#x}");
     }
-    // They cost nothing and need no login: a client asks for them before anything else.
-    client.session.logout().unwrap();
-    client.device.mark();
-    assert_eq!(client.raw.find(session, &[(CKA_CLASS, number(CKO_PROFILE))]).len(), told.len());
-    assert_eq!(client.device.commands(), [""; 0]);
-}
-
-fn ulong(client: &Client, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> CK_ULONG {
-    let bytes = client.raw.get(client.session.handle(), object, kind).unwrap();
-    CK_ULONG::from_ne_bytes(bytes.try_into().unwrap())
 }
 
 #[test]
-fn what_is_advertised_works() {
-    let client = Client::configured(client::PIN, "sha1_signatures = true\n");
-    let kinds = client.mechanisms();
-    let unique: HashSet<_> = kinds.iter().collect();
-    assert_eq!(unique.len(), kinds.len());
-    for kind in kinds {
-        let info = client.mechanism_info(kind).unwrap();
-        assert!(info.ulMinKeySize <= info.ulMaxKeySize, "{kind:#x}");
-        let does = info.flags & !(CKF_HW | CKF_EC_F_P | CKF_EC_OID | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS);
-        assert_ne!(does, 0, "{kind:#x} does nothing");
+fn what_is_fixed_or_indestructible_or_not_to_be_copied_is_prohibited() {
+    let bench = Bench::new();
+    let label = [(CKA_LABEL, b"x".to_vec())];
+    for kind in ALL {
+        let object = bench.make(kind, &[(CKA_MODIFIABLE, flag(false))]).unwrap();
+        assert_eq!(bench.raw.set(bench.session, object, &label), Err(CKR_ACTION_PROHIBITED), "{kind:#x}");
+        let object = bench.make(kind, &[(CKA_DESTROYABLE, flag(false))]).unwrap();
+        assert_eq!(call!(bench.raw, C_DestroyObject(bench.session, object)), Err(CKR_ACTION_PROHIBITED), "{kind:#x}");
+        let object = bench.make(kind, &[(CKA_COPYABLE, flag(false))]).unwrap();
+        assert_eq!(bench.raw.copy(bench.session, object, &[]), Err(CKR_ACTION_PROHIBITED), "{kind:#x}");
     }
-    assert_eq!(client.mechanism_info(CKM_DES3_CBC).map(drop), Err(RvError::MechanismInvalid));
+}
+
+#[test]
+fn a_copy_differs_in_nothing_but_its_unique_id_and_what_was_asked_for() {
+    let bench = Bench::new();
+    for kind in ALL {
+        let object = bench.make(kind, &[]).unwrap();
+        let copy = |more: &[Given]| bench.raw.copy(bench.session, object, more);
+        let same = match copy(&[]) {
+            // "A particular token might not actually support" it: for keys that only their TPM object can be.
+            Err(CKR_ACTION_PROHIBITED) if kind & (RSA_PRIVATE | EC_PRIVATE | AES | GENERIC) != 0 => continue,
+            other => other.unwrap(),
+        };
+        for attribute in of(kind) {
+            let (before, after) = (bench.get(object, attribute.kind), bench.get(same, attribute.kind));
+            assert_eq!(before == after, attribute.kind != CKA_UNIQUE_ID, "{:#x} of {kind:#x}", attribute.kind);
+        }
+        let other =
+            copy(&[(CKA_LABEL, b"copy".to_vec()), (CKA_TOKEN, flag(true)), (CKA_MODIFIABLE, flag(false))]).unwrap();
+        assert_eq!(bench.get(other, CKA_LABEL).unwrap(), b"copy");
+        assert_eq!((bench.get(other, CKA_TOKEN), bench.get(other, CKA_MODIFIABLE)), (Ok(flag(true)), Ok(flag(false))));
+        assert_eq!((bench.get(object, CKA_LABEL), bench.get(object, CKA_TOKEN)), (Ok(vec![]), Ok(flag(false))));
+        for attribute in of(kind).filter(|attribute| attribute.has(2) || attribute.kind == CKA_CLASS) {
+            let given = bench.get(object, attribute.kind).unwrap();
+            assert_eq!(copy(&[(attribute.kind, given)]), Err(CKR_ATTRIBUTE_READ_ONLY), "{:#x}", attribute.kind);
+        }
+        assert_eq!(copy(&[(UNKNOWN, vec![])]), Err(CKR_ATTRIBUTE_TYPE_INVALID), "{kind:#x}");
+        assert_eq!(copy(&[(CKA_LABEL, vec![0xff])]), Err(CKR_ATTRIBUTE_VALUE_INVALID), "{kind:#x}");
+    }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Draft {
     modulus: Option<Vec<u8>>,
     exponent: Option<Vec<u8>>,
     point: Option<Vec<u8>>,
+    /// [`attribute::CKA_KEYRIVET_PERSISTENT`].
+    pub(crate) persistent: bool,
     pcrs: Option<PcrSelection>,
     policy: Option<Vec<u8>>,
 }
@@ -50,6 +52,7 @@ impl Draft {
             modulus: None,
             exponent: None,
             point: None,
+            persistent: false,
             pcrs: None,
             policy: None,
         }

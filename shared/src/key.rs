@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
 use crate::public_area::{PublicArea, object_attribute};
@@ -39,6 +40,8 @@ enum Source {
     Wrapped {
         parent: Parent,
         key: Tss2Key,
+        /// Where it is in the TPM too.
+        placed: Option<u32>,
     },
     Persistent(u32),
     /// A marshalled `TPMS_CONTEXT`.
@@ -60,9 +63,13 @@ pub(crate) enum Owner {
 
 impl TpmKey {
     pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
+        Self::placed(tpm, key, None, owner)
+    }
+
+    fn placed(tpm: Tpm, key: Tss2Key, placed: Option<u32>, owner: Owner) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
-        Ok(Self { tpm, place: Arc::new(KeyPlace { source: Source::Wrapped { parent, key }, area }), owner })
+        Ok(Self { tpm, place: Arc::new(KeyPlace { source: Source::Wrapped { parent, key, placed }, area }), owner })
     }
 
     pub(crate) fn persistent(tpm: Tpm, handle: u32, public: &[u8], owner: Owner) -> Result<Self> {
@@ -81,10 +88,12 @@ impl TpmKey {
         mut operation: impl FnMut(&mut tpm::Connection, &UsableKey<'_>, &Authority) -> Result<T>,
     ) -> Result<T> {
         let authority = self.authority()?;
+        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then_some(StackWiped);
         let (place, policy) = match &self.place.source {
-            Source::Wrapped { parent, key } => {
-                let seed = key.secret.as_deref();
-                let place = Place::Wrapped { parent: *parent, public: &key.public, private: &key.private, seed };
+            Source::Wrapped { parent, key, placed } => {
+                let (seed, placed) = (key.secret.as_deref(), *placed);
+                let place =
+                    Place::Wrapped { parent: *parent, public: &key.public, private: &key.private, seed, placed };
                 (place, key.policy.as_slice())
             }
             Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
@@ -173,6 +182,9 @@ impl Key {
     pub(crate) fn of_token(tpm: Tpm, key: &KeyMaterial, token: Arc<Token>, id: ObjectId) -> Result<Self> {
         Self::new(match key {
             KeyMaterial::Wrapped(key) => TpmKey::wrapped(tpm, key.clone(), Owner::Token(token, key.owner(id)))?,
+            KeyMaterial::Placed(key, handle) => {
+                TpmKey::placed(tpm, key.clone(), Some(*handle), Owner::Token(token, key.owner(id)))?
+            }
             KeyMaterial::Persistent(key) => {
                 let auth = key.sealed_auth.clone().map(Arc::new);
                 TpmKey::persistent(tpm, key.handle, &key.public, Owner::Adopted(token, id, auth))?

@@ -230,6 +230,8 @@ pub enum Body {
 pub enum KeyMaterial {
     /// Wrapped by the TPM, to be loaded for each burst of uses.
     Wrapped(Tss2Key),
+    /// The same, and besides in the TPM at this persistent handle: it need not be loaded as long as it is there.
+    Placed(Tss2Key, u32),
     /// In the TPM for good: a key that was there before us, adopted.
     Persistent(PersistentKey),
 }
@@ -249,7 +251,7 @@ impl KeyMaterial {
     /// The TPM's public area of the key.
     pub fn public_area(&self) -> Result<PublicArea> {
         PublicArea::parse(match self {
-            Self::Wrapped(key) => &key.public,
+            Self::Wrapped(key) | Self::Placed(key, _) => &key.public,
             Self::Persistent(key) => &key.public,
         })
     }
@@ -257,7 +259,7 @@ impl KeyMaterial {
     /// The key file's content, of a key that is wrapped.
     pub fn tss2(&self) -> Option<&Tss2Key> {
         match self {
-            Self::Wrapped(key) => Some(key),
+            Self::Wrapped(key) | Self::Placed(key, _) => Some(key),
             Self::Persistent(_) => None,
         }
     }

@@ -53,6 +53,8 @@ pub(crate) enum Place<'a> {
         private: &'a [u8],
         /// With it the private part has to be imported first: the seed of an importable key.
         seed: Option<&'a [u8]>,
+        /// The persistent handle at which it is too, unless somebody has removed it from there.
+        placed: Option<u32>,
     },
     /// In the TPM for good.
     Persistent(u32),
@@ -73,7 +75,7 @@ impl Place<'_> {
 
 /// The key that a connection keeps loaded.
 pub(crate) struct LoadedKey {
-    pub(super) handle: u32,
+    handle: u32,
     name: Vec<u8>,
     /// As it was given, wrapped.
     private: Vec<u8>,
@@ -82,6 +84,13 @@ pub(crate) struct LoadedKey {
 impl LoadedKey {
     fn is(&self, key: &UsableKey<'_>) -> bool {
         self.name == key.area.name && self.private == key.place.private()
+    }
+}
+
+impl LoadedKey {
+    /// Its handle, if it must be flushed some time.
+    pub(super) fn transient(&self) -> Option<u32> {
+        Some(self.handle).filter(|handle| handle >> 24 == 0x80)
     }
 }
 
@@ -253,7 +262,12 @@ impl Connection {
                 self.with_parent(parent, true, |tpm, parent, area| tpm.start_session(area.map(|area| (parent, area))))?;
                 Ok(handle)
             }
-            (Place::Wrapped { parent, public, private, seed }, None) => {
+            (Place::Wrapped { placed: Some(handle), .. }, None) if self.holds(handle, &key.area.name)? => {
+                self.flush_key()?;
+                self.salt_to_srk(salt)?;
+                Ok(self.keep(handle, key))
+            }
+            (Place::Wrapped { parent, public, private, seed, .. }, None) => {
                 self.flush_key()?;
                 let handle = self.with_parent(parent, salt, |tpm, parent, area| {
                     if let Some(area) = area {
