@@ -432,3 +432,39 @@ fn two_operations_run_at_once_over_the_same_data() {
     assert_eq!(output, data);
     client.session.verify_final(&mac).unwrap();
 }
+
+#[test]
+fn a_key_for_one_hash_makes_no_hmac_with_another() {
+    let client = Client::new(client::PIN);
+    let value = [0x1e; 32];
+    for token in [true, false] {
+        let usage = [Attribute::Token(token), Attribute::Sign(true)];
+        let key = [&secret(KeyType::SHA256_HMAC, &value)[..], &usage].concat();
+        let key = client.session.create_object(&key).unwrap();
+        assert_eq!(client.get(key, CKA_KEY_TYPE), Ok(raw::number(CKK_SHA256_HMAC)));
+        let pkey = PKey::hmac(&value).unwrap();
+        let mut signer = Signer::new(openssl::hash::MessageDigest::sha256(), &pkey).unwrap();
+        let expected = signer.sign_oneshot_to_vec(b"message").unwrap();
+        assert_eq!(client.sign(&Mechanism::Sha256Hmac.into(), key, b"message"), Ok(expected));
+        assert_eq!(client.sign(&Mechanism::Sha512Hmac.into(), key, b"x"), Err(RvError::KeyTypeInconsistent));
+    }
+    let long = answer(client.session.create_object(&secret(KeyType::GENERIC_SECRET, &[1; 129])));
+    assert_eq!(long, Err(RvError::AttributeValueInvalid), "longer than a TPM takes");
+}
+
+#[test]
+fn a_session_makes_and_uses_public_secrets_without_a_login() {
+    let client = Client::new(client::PIN);
+    let imported = import_aes(&client, &[5; 16], true);
+    client.session.logout().unwrap();
+    let public = [&secret(KeyType::AES, &[5; 16])[..], &[Attribute::Private(false), Attribute::Encrypt(true)]].concat();
+    let public = client.session.create_object(&public).unwrap();
+    let expected = openssl::symm::encrypt(Cipher::aes_128_cbc(), &[5; 16], Some(&IV), b"data").unwrap();
+    assert_eq!(client.encrypt(&Mechanism::AesCbcPad(IV).into(), public, b"data"), Ok(expected));
+    let private = [&secret(KeyType::AES, &[5; 16])[..], &[Attribute::Private(true)]].concat();
+    assert_eq!(answer(client.session.create_object(&private)), Err(RvError::UserNotLoggedIn));
+    let generated = generate(&client, Mechanism::AesKeyGen, 16, &[Attribute::Token(true)]);
+    assert_eq!(generated, Err(RvError::UserNotLoggedIn));
+    let gone = client.encrypt(&Mechanism::AesEcb.into(), imported, &[1; 16]);
+    assert_eq!(gone, Err(RvError::KeyHandleInvalid), "a private object is not even seen");
+}
