@@ -355,7 +355,7 @@ fn what_does_not_decrypt_is_refused_by_its_reason() {
     assert_eq!(decrypt(Mechanism::RsaX509, private, &[1; 257]), Err(RvError::EncryptedDataLenRange));
     assert_eq!(decrypt(Mechanism::RsaX509, private, &[0xff; 256]), Err(RvError::EncryptedDataInvalid));
     assert_eq!(decrypt(Mechanism::RsaPkcs, sign_only, &[1; 256]), Err(RvError::KeyFunctionNotPermitted));
-    assert_eq!(decrypt(Mechanism::RsaPkcs, public, &[1; 256]), Err(RvError::KeyHandleInvalid));
+    assert_eq!(decrypt(Mechanism::RsaPkcs, public, &[1; 256]), Err(RvError::KeyFunctionNotPermitted));
     let number = || Wanted::plain(CKM_RSA_PKCS_OAEP);
     assert_eq!(client.decrypt(&number(), private, &[1; 256]), Err(RvError::MechanismParamInvalid));
 }
