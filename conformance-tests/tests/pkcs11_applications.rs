@@ -1,6 +1,6 @@
 //! Programs that know nothing of TPMs: OpenSC's own tests, ssh, NSS, Java, Python.
 
-use conformance_tests::{Device, Output, Run as _, Server, Token, free_port};
+use conformance_tests::{Device, Hold, Output, Run as _, Server, Token, free_port};
 
 const PIN: &str = "1234";
 const MESSAGE: &str = "what is signed";
@@ -73,6 +73,111 @@ fn pkcs11_tool_initialises_the_module_in_two_threads_at_once() {
 }
 
 #[test]
+fn pkcs11_tool_makes_secret_keys_and_uses_them() {
+    let device = Device::new();
+    let token = Token::new(&device, "dev", PIN);
+    for (kind, id, usage) in [("AES:32", "01", "--usage-decrypt"), ("GENERIC:64", "02", "--usage-sign")] {
+        let _ = token.tool(&["--keygen", "--key-type", kind, "--label", kind, "--id", id, usage]).ok().says("local");
+    }
+    device.write("data", [0x3e; 48]);
+    for mechanism in ["AES-ECB", "AES-CBC", "AES-CBC-PAD"] {
+        let through = |operation: &str, from: &str, to: &str| {
+            let words = [operation, "--mechanism", mechanism, "--id", "01", "--input-file", from, "--output-file", to];
+            let _ = token.tool(&[&words[..], &["--iv", &"0a".repeat(16)]].concat()).ok();
+        };
+        through("--encrypt", "data", "encrypted");
+        through("--decrypt", "encrypted", "clear");
+        assert_eq!(device.read("clear"), device.read("data"), "{mechanism}");
+        assert_ne!(device.read("encrypted")[..16], device.read("data")[..16], "{mechanism}");
+    }
+    let mac = ["--sign", "--mechanism", "SHA256-HMAC", "--id", "02", "--input-file", "data", "--output-file", "mac"];
+    let _ = token.tool(&mac).ok();
+    assert_eq!(device.read("mac").len(), 32);
+    // A key that OpenSSL wrapped for the token becomes one of the token.
+    let generate = ["--keypairgen", "--key-type", "rsa:2048", "--label", "rsa", "--id", "03"];
+    let _ = token.tool(&[&generate[..], &["--usage-decrypt", "--usage-wrap"]].concat()).ok();
+    let _ = token.tool(&["--read-object", "--type", "pubkey", "--id", "03", "--output-file", "rsa.der"]).ok();
+    device.write("key", [0x1c; 16]);
+    let wrap = ["openssl", "pkeyutl", "-encrypt", "-pubin", "-inkey", "rsa.der", "-keyform", "DER", "-in", "key"];
+    let _ = device.run(&[&wrap[..], &["-out", "wrapped"]].concat()).ok();
+    let unwrap = ["--unwrap", "--mechanism", "RSA-PKCS", "--id", "03", "--input-file", "wrapped", "--key-type", "AES:"];
+    let _ = token.tool(&[&unwrap[..], &["--application-id", "04", "--application-label", "unwrapped"]].concat()).ok();
+    let encrypt = ["--encrypt", "--mechanism", "AES-ECB", "--id", "04", "--input-file", "data", "--output-file", "e"];
+    let _ = token.tool(&encrypt).ok();
+    let openssl = ["openssl", "enc", "-aes-128-ecb", "-nopad", "-K", &"1c".repeat(16), "-in", "data"];
+    assert_eq!(device.run(&openssl).ok().bytes(), device.read("e"));
+}
+
+#[test]
+fn pkcs11_tool_agrees_on_a_secret_with_openssl() {
+    let device = Device::new();
+    let token = Token::new(&device, "dev", PIN);
+    let generate = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "ec", "--id", "01", "--usage-derive"];
+    let _ = token.tool(&generate).ok();
+    let _ = device.run(&["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", "peer.pem"]).ok();
+    let _ = device.run(&["openssl", "ec", "-in", "peer.pem", "-pubout", "-outform", "DER", "-out", "peer.der"]).ok();
+    let derive = ["--derive", "--mechanism", "ECDH1-DERIVE", "--id", "01", "--input-file", "peer.der"];
+    let _ = token.tool(&[&derive[..], &["--output-file", "shared"]].concat()).ok();
+    device.set_variable("GNUTLS_PIN", PIN);
+    let public = ["p11tool", "--provider", &device.module(), "--batch", "--export-pubkey", "--outfile", "mine.pem"];
+    let _ = device.run(&[&public[..], &["pkcs11:token=dev;id=%01;type=public"]].concat()).ok();
+    let theirs = device.run(&["openssl", "pkeyutl", "-derive", "-inkey", "peer.pem", "-peerkey", "mine.pem"]).ok();
+    assert_eq!(theirs.bytes(), device.read("shared"));
+}
+
+#[test]
+fn p11tool_brings_in_keys_that_openssl_made() {
+    let device = Device::new();
+    let token = Token::new(&device, "dev", PIN);
+    let _ = device.run(&["openssl", "genrsa", "-out", "rsa.pem", "2048"]).ok();
+    let _ = device.run(&["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", "ec.pem"]).ok();
+    device.write("data", MESSAGE);
+    for (name, id, mechanism) in [("rsa", "01", "SHA256-RSA-PKCS"), ("ec", "02", "ECDSA-SHA256")] {
+        let (file, public) = (format!("{name}.pem"), format!("{name}.pub"));
+        let mut command = device.command("p11tool");
+        command.env("GNUTLS_PIN", PIN).args(["--provider", &device.module(), "--batch", "--login", "--write"]);
+        let _ = command.args(["--load-privkey", &file, "--label", name, "--id", id, "pkcs11:token=dev"]).run().ok();
+        let sign = ["--sign", "--id", id, "--mechanism", mechanism, "--input-file", "data"];
+        let output = ["--output-file", "signature", "--signature-format", "openssl"];
+        let _ = token.tool(&[&sign[..], &output].concat()).ok();
+        let _ = device.run(&["openssl", "pkey", "-in", &file, "-pubout", "-out", &public]).ok();
+        let verify = ["openssl", "dgst", "-sha256", "-verify", &public, "-signature", "signature", "data"];
+        let _ = device.run(&verify).ok().says("Verified OK");
+    }
+}
+
+#[test]
+fn ssh_agent_holds_the_token_and_logs_in_again_and_again() {
+    let device = Device::with_hold(Hold::Default);
+    let token = Token::new(&device, "dev", PIN);
+    token.generate("EC:prime256v1", "key", "01");
+    let public = device.run(&["ssh-keygen", "-D", &device.module()]).ok().stdout();
+    device.write("authorized_keys", &public);
+    let _ = device.run(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "host_key"]).ok();
+    device.write("ask", format!("#!/bin/sh\necho {PIN}\n"));
+    let _ = device.run(&["chmod", "+x", "ask"]).ok();
+    let server = Sshd::start(&device);
+    let module = device.module();
+    let mut agent = device.command("ssh-agent");
+    agent.args(["-D", "-a", "agent.sock", "-P", &module]);
+    let mut agent = agent.stdout(std::process::Stdio::null()).spawn().unwrap();
+    while !device.path("agent.sock").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    device.set_variable("SSH_AUTH_SOCK", &device.path("agent.sock").display().to_string());
+    let mut add = device.command("ssh-add");
+    add.env("SSH_ASKPASS", device.path("ask")).env("SSH_ASKPASS_REQUIRE", "force").args(["-s", &module]);
+    let _ = add.run().ok().says("Card added");
+    for _ in 0..2 {
+        let _ = server.ssh_with(&device, &[]).ok().says("let in");
+    }
+    let _ = device.run(&["ssh-add", "-e", &module]).ok().says("Card removed");
+    let _ = server.ssh_with(&device, &[]).fails_with("Permission denied");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+#[test]
 fn ssh_logs_in_with_a_key_of_the_token() {
     for (kind, name) in [("rsa:2048", "ssh-rsa "), ("EC:prime256v1", "ecdsa-sha2-nistp256 ")] {
         let device = Device::new();
@@ -120,6 +225,10 @@ impl Sshd {
     }
 
     fn ssh(&self, device: &Device) -> Output {
+        self.ssh_with(device, &["-I", &device.module()])
+    }
+
+    fn ssh_with(&self, device: &Device, arguments: &[&str]) -> Output {
         let user = device.run(&["id", "-un"]).ok().stdout();
         let (port, to) = (self.port.to_string(), format!("{}@127.0.0.1", user.trim()));
         let mut command = device.command("ssh");
@@ -127,7 +236,7 @@ impl Sshd {
         for option in ["UserKnownHostsFile=known_hosts", "StrictHostKeyChecking=no", "IdentityFile=none"] {
             command.args(["-o", option]);
         }
-        command.args(["-F", "/dev/null", "-I", &device.module(), "-p", &port, &to, "echo", "let", "in"]).run()
+        command.args(["-F", "/dev/null", "-p", &port]).args(arguments).args([&to, "echo", "let", "in"]).run()
     }
 }
 
