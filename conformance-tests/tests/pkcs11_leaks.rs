@@ -3,8 +3,6 @@
 mod client;
 mod raw;
 
-use std::time::Duration;
-
 use client::{Client, Wanted};
 use conformance_tests::{Device, Hold, Token};
 use cryptoki::error::RvError;
@@ -24,9 +22,8 @@ fn client(pin: &str) -> Client {
     Client::of(device, pin)
 }
 
-/// What the TPM holds while the process is idle but alive: nothing.
+/// Nothing is held for a process that is idle, but alive.
 fn assert_idle(client: &Client) {
-    std::thread::sleep(Duration::from_millis(300));
     Client::assert_nothing_is_left_at_the_tpm(&client.device);
 }
 
