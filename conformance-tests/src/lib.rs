@@ -17,6 +17,6 @@ pub use artefacts::Artefact;
 pub use device::{Device, Hold};
 pub use pki::Pki;
 pub use program::{Output, Run};
-pub use server::{Server, free_port};
+pub use server::{Server, free_port, say_hello};
 pub use token::{SO_PIN, Token};
 pub use tpm_log::Exchange;
