@@ -113,9 +113,11 @@ impl Generation {
     }
 
     /// Takes the parameters of another key.
+    ///
+    /// Whoever makes a key after the model of another wants it to agree with that one on a secret, once (TLS, CMS).
     pub(crate) fn set_template(&mut self, template: &ProviderKey) -> bool {
         self.curve = template.curve().or(self.curve);
-        self.ephemeral |= template.is_ephemeral();
+        self.ephemeral |= template.is_ephemeral() || template.public_key().is_some();
         template.family() == self.family
     }
 

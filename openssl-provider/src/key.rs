@@ -1,9 +1,9 @@
 //! A key as OpenSSL's key management sees it: a private key in the TPM, or a public key on its own.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use keyrivet_core::algorithm::Curve;
+use keyrivet_core::algorithm::{Curve, HashAlgorithm};
 use keyrivet_core::key::Key;
 use keyrivet_core::public_key::{PublicKey, ecdsa_signature_der_max_length};
 use keyrivet_core::{Error, Result};
@@ -164,6 +164,11 @@ impl ProviderKey {
     /// Whether it belongs to a TLS handshake.
     pub(crate) fn is_ephemeral(&self) -> bool {
         self.ephemeral
+    }
+
+    /// What it holds.
+    pub(crate) fn material(&self) -> &Material {
+        &self.material
     }
 
     /// Its public key.
@@ -333,6 +338,16 @@ impl ProviderKey {
             None => Ok(()),
         }
     }
+}
+
+/// The hash of this name. Errors: [`Error::Unsupported`].
+pub(crate) fn hash_by_name(name: &str) -> Result<HashAlgorithm> {
+    HashAlgorithm::from_name(name).ok_or_else(|| Error::Unsupported(format!("the digest {name}")))
+}
+
+/// The name that OpenSSL knows a hash by, as a C string.
+pub(crate) fn hash_name(hash: HashAlgorithm) -> CString {
+    CString::new(hash.name()).unwrap_or_default()
 }
 
 /// OpenSSL's name of a curve, as a C string.

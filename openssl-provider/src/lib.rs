@@ -4,12 +4,14 @@
 //! does the work, and `keyrivet_core` has the keys. `provider` lists what is on offer.
 #![deny(unsafe_code)]
 
+mod asym_cipher;
 mod decoder;
 mod encoder;
 mod error;
 mod ffi;
 mod generation;
 mod key;
+mod keyexch;
 mod pem;
 mod provider;
 mod signature;

@@ -10,7 +10,7 @@ use keyrivet_core::config::Config;
 use crate::ffi::core::Core;
 use crate::ffi::core_abi::*;
 use crate::ffi::dispatch::Algorithm;
-use crate::ffi::{decoder, encoder, keymgmt, signature, store};
+use crate::ffi::{asym_cipher, decoder, encoder, keyexch, keymgmt, signature, store};
 
 /// Its name, as `openssl list -providers` shows it.
 pub(crate) const NAME: &CStr = c"Keyrivet: keys in a TPM 2.0";
@@ -61,6 +61,8 @@ pub(crate) fn algorithms(operation: u32) -> &'static [Algorithm] {
     match operation {
         OSSL_OP_KEYMGMT => &KEYMGMT,
         OSSL_OP_SIGNATURE => &SIGNATURE,
+        OSSL_OP_ASYM_CIPHER => &ASYM_CIPHER,
+        OSSL_OP_KEYEXCH => &KEYEXCH,
         OSSL_OP_STORE => &STORE,
         OSSL_OP_DECODER => &DECODER,
         OSSL_OP_ENCODER => &ENCODER,
@@ -83,6 +85,11 @@ static SIGNATURE: [Algorithm; 3] = [
     Algorithm::new(c"ECDSA", OURS, signature::EC, c"ECDSA signatures by a TPM"),
     Algorithm::END,
 ];
+
+static ASYM_CIPHER: [Algorithm; 2] =
+    [Algorithm::new(RSA_NAMES, OURS, asym_cipher::RSA, c"RSA decryption by a TPM"), Algorithm::END];
+
+static KEYEXCH: [Algorithm; 2] = [Algorithm::new(c"ECDH", OURS, keyexch::ECDH, c"ECDH by a TPM"), Algorithm::END];
 
 static STORE: [Algorithm; 2] =
     [Algorithm::new(c"pkcs11", OURS, store::PKCS11, c"tokens by pkcs11: URI"), Algorithm::END];

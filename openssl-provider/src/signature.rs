@@ -15,7 +15,7 @@ use keyrivet_core::{Error, Result};
 
 use crate::ffi::core_abi::*;
 use crate::ffi::params::{Answers, Descriptor, Kind, Param, Params, Value};
-use crate::key::{Family, ProviderKey};
+use crate::key::{Family, ProviderKey, hash_by_name, hash_name};
 use crate::provider::Provider;
 
 /// What is done with the key.
@@ -367,10 +367,6 @@ fn no_key() -> Error {
     Error::Unsupported("this operation before it is started with a key".into())
 }
 
-fn hash_by_name(name: &str) -> Result<HashAlgorithm> {
-    HashAlgorithm::from_name(name).ok_or_else(|| Error::Unsupported(format!("the digest {name} in signatures")))
-}
-
 /// The longest salt (RFC 8017, 9.1.1 step 3).
 fn max_salt(key: &PublicKey, hash: HashAlgorithm) -> usize {
     (key.bits() - 1).div_ceil(8).saturating_sub(hash.digest_length() + 2)
@@ -420,11 +416,6 @@ fn salt_setting(param: &Param<'_>) -> Result<Salt> {
         AUTO | AUTO_DIGEST_MAX => Ok(Salt::Auto),
         length => usize::try_from(length).map(Salt::Length).map_err(|_| unsupported()),
     }
-}
-
-/// The name that OpenSSL knows a hash by, as a C string.
-fn hash_name(hash: HashAlgorithm) -> CString {
-    CString::new(hash.name()).unwrap_or_default()
 }
 
 /// The object identifiers of a hash's signatures.

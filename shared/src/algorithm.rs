@@ -370,6 +370,14 @@ pub enum EncryptionScheme {
     /// As [`Self::RsaPkcs1`], but a ciphertext with wrong padding decrypts, in constant time, to what looks like a
     /// message: nobody learns from it whether the padding was right (Bleichenbacher).
     RsaPkcs1Implicit,
+    /// As [`Self::RsaPkcs1`], for the 48 bytes of TLS's RSA key exchange (RFC 5246, 7.4.7.1): whatever is wrong gives
+    /// random ones, in constant time.
+    RsaPkcs1Tls {
+        /// The version that the client offered, which the secret begins with.
+        client: u16,
+        /// Another one that it may begin with, for old clients' sake.
+        negotiated: Option<u16>,
+    },
     /// RSAES-OAEP (RFC 8017, 7.1).
     RsaOaep {
         /// The hash of the label.

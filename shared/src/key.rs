@@ -327,6 +327,11 @@ impl Key {
             EncryptionScheme::RsaPkcs1Implicit => {
                 Ok(rsa_padding::pkcs1_message_or_another(&block, random::of_this_process()?, ciphertext))
             }
+            EncryptionScheme::RsaPkcs1Tls { client, negotiated } => {
+                let mut other = Zeroizing::new([0; rsa_padding::PREMASTER]);
+                random::fill(&mut *other)?;
+                rsa_padding::tls_premaster_or_another(&block, *client, *negotiated, &other)
+            }
             EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {
                 rsa_padding::oaep_message(&block, *hash, *mgf_hash, label)
             }

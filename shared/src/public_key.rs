@@ -232,7 +232,7 @@ impl PublicKey {
         let too_long = |_| Error::DataInvalid("more than this key encrypts at once".into());
         let random = &mut rsa::rand_core::OsRng;
         match scheme {
-            EncryptionScheme::RsaPkcs1 | EncryptionScheme::RsaPkcs1Implicit => {
+            EncryptionScheme::RsaPkcs1 | EncryptionScheme::RsaPkcs1Implicit | EncryptionScheme::RsaPkcs1Tls { .. } => {
                 key.encrypt(random, Pkcs1v15Encrypt, clear).map_err(too_long)
             }
             EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {

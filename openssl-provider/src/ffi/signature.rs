@@ -3,12 +3,13 @@
 use std::ffi::{c_char, c_int, c_uchar, c_void};
 use std::ptr;
 
-use keyrivet_core::{Error, Result};
+use keyrivet_core::Result;
 
 use super::core_abi::*;
 use super::dispatch::{Dispatch, dispatch_table, text};
 use super::guard::{guard, quiet};
 use super::keymgmt::{EcKeys, KeyType, RsaKeys};
+use super::output::Output;
 use super::params::{Answers, Params, descriptors};
 use super::provider::provider;
 use super::{bytes, change, give, look, take};
@@ -57,43 +58,6 @@ unsafe fn with(ctx: *mut c_void, body: impl FnOnce(&mut Signature) -> Result<()>
     let Some(signature) = (unsafe { change::<Signature>(ctx) }) else { return 0 };
     let provider = signature.provider().clone();
     guard(provider.core(), 0, || body(signature).map(|()| 1))
-}
-
-/// OpenSSL's way to return bytes: the longest length where there is no room, else the bytes and their length.
-struct Output {
-    room: *mut c_uchar,
-    length: *mut usize,
-    size: usize,
-}
-
-impl Output {
-    fn put(&self, longest: usize, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<()> {
-        let tell = |length: usize| {
-            // SAFETY: null, or the caller's room for the length.
-            if let Some(told) = unsafe { self.length.as_mut() } {
-                *told = length;
-            }
-        };
-        if self.room.is_null() {
-            tell(longest);
-            return Ok(());
-        }
-        // Before the work: a signature that finds no room would cost the TPM's time for nothing.
-        if self.size < longest {
-            return Err(Error::DataInvalid(format!(
-                "a signature takes {longest} bytes, there is room for {}",
-                self.size
-            )));
-        }
-        let content = make()?;
-        if self.size < content.len() {
-            return Err(Error::DataInvalid("a signature is longer than expected".into()));
-        }
-        tell(content.len());
-        // SAFETY: the caller's room has `size` bytes, no fewer than the content.
-        unsafe { ptr::copy_nonoverlapping(content.as_ptr(), self.room, content.len()) };
-        Ok(())
-    }
 }
 
 unsafe extern "C" fn newctx<T: KeyType>(provctx: *mut c_void, _properties: *const c_char) -> *mut c_void {
@@ -177,7 +141,8 @@ unsafe extern "C" fn sign(
     data: *const c_uchar,
     data_length: usize,
 ) -> c_int {
-    let output = Output { room, length, size };
+    // SAFETY: the caller's room for this call.
+    let output = unsafe { Output::new(room, length, size) };
     // SAFETY: a context of ours; data of the caller's for this call.
     unsafe { with(ctx, |signature| output.put(signature.max_length()?, || signature.sign(bytes(data, data_length)))) }
 }
@@ -199,7 +164,8 @@ unsafe extern "C" fn update(ctx: *mut c_void, data: *const c_uchar, length: usiz
 }
 
 unsafe extern "C" fn digest_sign_final(ctx: *mut c_void, room: *mut c_uchar, length: *mut usize, size: usize) -> c_int {
-    let output = Output { room, length, size };
+    // SAFETY: the caller's room for this call.
+    let output = unsafe { Output::new(room, length, size) };
     // SAFETY: a context of ours.
     unsafe { with(ctx, |signature| output.put(signature.max_length()?, || signature.finish())) }
 }
@@ -212,7 +178,8 @@ unsafe extern "C" fn digest_sign(
     data: *const c_uchar,
     data_length: usize,
 ) -> c_int {
-    let output = Output { room, length, size };
+    // SAFETY: the caller's room for this call.
+    let output = unsafe { Output::new(room, length, size) };
     // SAFETY: a context of ours; data of the caller's for this call.
     unsafe {
         with(ctx, |signature| {
