@@ -1,4 +1,4 @@
-//! What the core asks of libc directly: two registrations and the silence of libtss2.
+//! What the core asks of libc directly: registrations, descriptors, signals, errno, and the silence of libtss2.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char};
@@ -72,4 +72,14 @@ pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
         libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
         result
     }
+}
+
+/// Runs `work` and leaves `errno` as it was.
+pub(crate) fn with_errno_kept<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the address is this thread's own and valid for its life.
+    let before = unsafe { *libc::__errno_location() };
+    let result = work();
+    // SAFETY: as above; `work` has run in this thread.
+    unsafe { *libc::__errno_location() = before };
+    result
 }
