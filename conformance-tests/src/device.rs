@@ -189,6 +189,13 @@ impl Device {
         self.exchanges().iter().map(describe).collect()
     }
 
+    /// Those commands since [`Self::mark`] that the TPM took for an attack: AUTH_FAIL, BAD_AUTH, LOCKOUT.
+    pub fn attacks(&self) -> Vec<String> {
+        let mut commands = self.commands();
+        commands.retain(|command| ["!98e", "!9a2", "!921"].iter().any(|code| command.ends_with(code)));
+        commands
+    }
+
     /// What went to the TPM and came back since [`Self::mark`].
     pub fn exchanges(&self) -> Vec<Exchange> {
         SoftwareTpm::exchanges(&self.log(), self.mark.get())

@@ -55,12 +55,8 @@ fn serves_every_request(device: &Device) {
     wait_until("the old nginx's end", || !is_running(&old));
     assert_ne!(nginx.master(), old);
     let commands = device.commands();
-    // A handshake is one signature. None was refused, and no wrong authorisation was counted.
     assert_eq!(commands.iter().filter(|name| *name == "Sign").count(), 4 * 2 * REQUESTS);
-    for refused in ["!98e", "!9a2", "!921", "!902", "!903"] {
-        let count = commands.iter().filter(|command| command.ends_with(refused)).count();
-        assert_eq!(count, 0, "{refused}");
-    }
+    assert!(device.attacks().is_empty(), "{commands:?}");
 }
 
 /// A server with two workers, in the background: as a child it would ignore the signal to upgrade.
