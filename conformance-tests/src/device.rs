@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::artefacts::Artefact;
+use crate::der::der_field;
 use crate::program::{Output, Run as _};
 use crate::software_tpm::SoftwareTpm;
 use crate::tpm_log::Exchange;
@@ -152,15 +153,9 @@ impl Device {
 
     /// Writes a file that holds a `pkcs11:` URI where a program expects a key (label `PKCS#11 PROVIDER URI`).
     pub fn wrap_uri(&self, uri: &str, file: &str) {
-        let version = b"PKCS#11 Provider URI v1.0";
-        let (version_length, uri_length) = (version.len() as u8, uri.len() as u8);
-        let der = [
-            &[0x30, version_length + uri_length + 4, 0x1a, version_length],
-            &version[..],
-            &[0x0c, uri_length],
-            uri.as_bytes(),
-        ];
-        self.write("uri.der", der.concat());
+        let strings = [der_field(0x1a, b"PKCS#11 Provider URI v1.0"), der_field(0x0c, uri.as_bytes())];
+        let der = der_field(0x30, &strings.concat());
+        self.write("uri.der", der);
         let base64 = self.run(&["openssl", "base64", "-in", "uri.der"]).ok().stdout();
         let (begin, end) = ("-----BEGIN PKCS#11 PROVIDER URI-----", "-----END PKCS#11 PROVIDER URI-----");
         self.write(file, format!("{begin}\n{base64}{end}\n"));

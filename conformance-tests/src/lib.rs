@@ -5,6 +5,7 @@
 //! what that cost the TPM. Nothing is shared between tests, and all of it is gone when the device is dropped.
 
 mod artefacts;
+mod der;
 mod device;
 mod pki;
 mod program;
@@ -15,6 +16,7 @@ mod token;
 mod tpm_log;
 
 pub use artefacts::Artefact;
+pub use der::der_field;
 pub use device::{Device, Hold};
 pub use pki::Pki;
 pub use program::{Output, Run};
