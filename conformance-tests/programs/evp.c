@@ -1,6 +1,6 @@
 /*
  * A program that knows OpenSSL's EVP only, for tests: what it is told to do with a key, it does and checks.
- * usage: evp KEY sign|decrypt|derive|threads|fork      KEY is anything that OSSL_STORE_open takes
+ * usage: evp KEY sign|decrypt|derive|threads|fork|families      KEY is anything that OSSL_STORE_open takes
  */
 #include <openssl/core_names.h>
 #include <openssl/err.h>
@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SIGNATURES = 10, THREADS = 4, CHILDREN = 3 };
+enum { SIGNATURES = 10, THREADS = 4, CHILDREN = 3, FAMILIES = 10 };
 
 static const unsigned char MESSAGE[] = "a message of more than one part";
 
@@ -198,6 +198,25 @@ static void in_children(EVP_PKEY *key)
     exit(0);
 }
 
+/* The parent has just signed, each time; in its child, threads wait for each other. */
+static void in_families(EVP_PKEY *key)
+{
+    int status;
+
+    for (int i = 0; i < FAMILIES; i++) {
+        pid_t child;
+
+        sign(key);
+        child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            in_threads(key);
+            _exit(0);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+}
+
 int main(int count, char **arguments)
 {
     static const struct {
@@ -206,6 +225,7 @@ int main(int count, char **arguments)
     } JOBS[] = {
         { "sign", sign }, { "decrypt", decrypt }, { "derive", derive },
         { "threads", in_threads }, { "fork", in_children },
+        { "families", in_families },
     };
     EVP_PKEY *key;
 

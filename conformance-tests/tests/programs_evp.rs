@@ -43,6 +43,17 @@ fn parent_and_three_children_sign_with_one_key_and_free_only_their_own() {
     });
 }
 
+// A process that has just signed still has a thread of ours, which waits; its child inherits everything but the thread.
+#[test]
+fn children_of_a_process_that_has_just_signed_sign_in_threads() {
+    let program = Program::new(EC, Hold::Default);
+    for key in program.matrix.keys() {
+        let (output, commands) = program.run(key, Activation::DefaultFirst, "families");
+        assert_eq!(commands.iter().filter(|name| *name == "Sign").count(), 10 * (1 + 4 * 10), "{output}");
+        assert!(program.matrix.device.attacks().is_empty(), "{commands:?}");
+    }
+}
+
 /// The program, and keys for it.
 struct Program {
     matrix: Matrix,

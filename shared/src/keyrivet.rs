@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::algorithm::KeySpec;
 use crate::auth::{self, TokenSecret};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::key::{Key, Owner, TpmKey};
 use crate::log::{self, Topic};
+use crate::mutex::Mutex;
 use crate::object::KeyMaterial;
 use crate::policy::PcrPolicy;
 use crate::process::PerProcess;
