@@ -213,11 +213,12 @@ fn a_public_key_of_another_device_verifies_and_is_not_local() {
 }
 
 #[test]
-fn a_key_with_its_private_part_is_not_taken_in() {
+fn a_key_without_its_type_and_a_class_unheard_of_are_not_taken_in() {
     let (_device, raw, session) = open();
     for class in [CKO_PRIVATE_KEY, CKO_SECRET_KEY] {
-        assert_eq!(raw.create(session, &[(CKA_CLASS, number(class))]), Err(CKR_TEMPLATE_INCONSISTENT));
+        assert_eq!(raw.create(session, &[(CKA_CLASS, number(class))]), Err(CKR_TEMPLATE_INCOMPLETE));
     }
+    assert_eq!(raw.create(session, &[(CKA_CLASS, number(CKO_PROFILE))]), Err(CKR_TEMPLATE_INCONSISTENT));
     assert_eq!(raw.create(session, &[(CKA_CLASS, number(0x7777))]), Err(CKR_ATTRIBUTE_VALUE_INVALID));
 }
 

@@ -116,7 +116,7 @@ fn data_that_does_not_fit_the_mechanism_is_refused_by_its_reason() {
         raw.sign_init(session, kind, key)?;
         raw.sign(session, data).map(|_| ())
     };
-    assert_eq!(sign(CKM_RSA_PKCS, private, b"no DigestInfo"), Err(CKR_DATA_INVALID));
+    assert_eq!(sign(CKM_RSA_PKCS, private, b"no DigestInfo"), Err(CKR_DATA_INVALID), "the key only signs");
     let sha1 = [&[0x30, 0x21, 0x30, 9, 6, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0, 4, 20][..], &[1; 20]].concat();
     assert_eq!(sign(CKM_RSA_PKCS, private, &sha1), Err(CKR_DATA_INVALID));
     assert_eq!(sign(CKM_ECDSA, ec, b""), Err(CKR_DATA_LEN_RANGE));
@@ -209,44 +209,82 @@ fn digests_are_those_of_openssl_and_need_no_login() {
     assert!(large.chunks(16).all(|block| block.iter().any(|byte| *byte != 0)));
 }
 
+/// The parameter that a mechanism needs to start, in memory that outlives the test.
+fn parameter(kind: CK_MECHANISM_TYPE) -> Vec<u8> {
+    let pss = |hash: CK_MECHANISM_TYPE, mgf: CK_RSA_PKCS_MGF_TYPE| [number(hash), number(mgf), number(20)].concat();
+    match kind {
+        CKM_RSA_PKCS_PSS | CKM_SHA256_RSA_PKCS_PSS => pss(CKM_SHA256, CKG_MGF1_SHA256),
+        CKM_SHA1_RSA_PKCS_PSS => pss(CKM_SHA_1, CKG_MGF1_SHA1),
+        CKM_SHA224_RSA_PKCS_PSS => pss(CKM_SHA224, CKG_MGF1_SHA224),
+        CKM_SHA384_RSA_PKCS_PSS => pss(CKM_SHA384, CKG_MGF1_SHA384),
+        CKM_SHA512_RSA_PKCS_PSS => pss(CKM_SHA512, CKG_MGF1_SHA512),
+        CKM_SHA3_224_RSA_PKCS_PSS => pss(CKM_SHA3_224, CKG_MGF1_SHA3_224),
+        CKM_SHA3_256_RSA_PKCS_PSS => pss(CKM_SHA3_256, CKG_MGF1_SHA3_256),
+        CKM_SHA3_384_RSA_PKCS_PSS => pss(CKM_SHA3_384, CKG_MGF1_SHA3_384),
+        CKM_SHA3_512_RSA_PKCS_PSS => pss(CKM_SHA3_512, CKG_MGF1_SHA3_512),
+        CKM_RSA_PKCS_OAEP => {
+            [number(CKM_SHA_1), number(CKG_MGF1_SHA1), number(CKZ_DATA_SPECIFIED), number(0), number(0)].concat()
+        }
+        CKM_AES_CBC | CKM_AES_CBC_PAD | CKM_AES_CFB128 | CKM_AES_OFB => vec![7; 16],
+        CKM_AES_CTR => [number(128), vec![7; 16]].concat(),
+        CKM_SHA_1_HMAC_GENERAL | CKM_SHA256_HMAC_GENERAL | CKM_SHA384_HMAC_GENERAL | CKM_SHA512_HMAC_GENERAL => {
+            number(8)
+        }
+        _ => Vec::new(),
+    }
+}
+
 #[test]
-fn every_advertised_mechanism_starts() {
+fn every_advertised_mechanism_starts_what_it_is_said_to_do_and_nothing_else() {
     let (_device, raw, session) = open("1234");
-    let rsa = rsa(&raw, session);
+    let both = [(CKA_DECRYPT, flag(true)), (CKA_SIGN, flag(true)), (CKA_SIGN_RECOVER, flag(true))];
+    let public = [(CKA_MODULUS_BITS, number(2048)), (CKA_ENCRYPT, flag(true)), (CKA_VERIFY_RECOVER, flag(true))];
+    let rsa = raw.generate(session, CKM_RSA_PKCS_KEY_PAIR_GEN, &public, &both).unwrap();
     let ec = raw.generate_ec(session, false);
+    let secret = |kind, key_type, length| {
+        let class = [(CKA_CLASS, number(CKO_SECRET_KEY)), (CKA_KEY_TYPE, number(key_type))];
+        let key = raw.create(session, &[&class[..], &[(CKA_VALUE, vec![5; length])]].concat()).unwrap();
+        (kind, (key, key))
+    };
+    let [aes, generic] = [secret(CKM_AES_KEY_GEN, CKK_AES, 16), secret(CKM_SHA256_HMAC, CKK_GENERIC_SECRET, 20)];
     let mut count = 0;
     call!(raw, C_GetMechanismList(0, null_mut(), &mut count)).unwrap();
     let mut kinds = vec![0; count as usize];
     call!(raw, C_GetMechanismList(0, kinds.as_mut_ptr(), &mut count)).unwrap();
+    let mut started = 0;
     for kind in kinds {
         let mut info = CK_MECHANISM_INFO::default();
         call!(raw, C_GetMechanismInfo(0, kind, &mut info)).unwrap();
-        let (public, private) = if info.flags & CKF_EC_F_P != 0 { ec } else { rsa };
-        let mut parameters = CK_RSA_PKCS_PSS_PARAMS { hashAlg: CKM_SHA256, mgf: CKG_MGF1_SHA256, sLen: 32 };
-        match kind {
-            CKM_SHA1_RSA_PKCS_PSS => {
-                (parameters.hashAlg, parameters.mgf, parameters.sLen) = (CKM_SHA_1, CKG_MGF1_SHA1, 20)
-            }
-            CKM_SHA224_RSA_PKCS_PSS => (parameters.hashAlg, parameters.mgf) = (CKM_SHA224, CKG_MGF1_SHA224),
-            CKM_SHA384_RSA_PKCS_PSS => {
-                (parameters.hashAlg, parameters.mgf, parameters.sLen) = (CKM_SHA384, CKG_MGF1_SHA384, 48);
-            }
-            CKM_SHA512_RSA_PKCS_PSS => {
-                (parameters.hashAlg, parameters.mgf, parameters.sLen) = (CKM_SHA512, CKG_MGF1_SHA512, 64);
-            }
-            _ => {}
+        let name = [CKM_SHA_1_HMAC, CKM_SHA256_HMAC, CKM_SHA384_HMAC, CKM_SHA512_HMAC];
+        let (public, private) = match kind {
+            _ if info.flags & CKF_EC_F_P != 0 => ec,
+            CKM_AES_KEY_GEN..=CKM_AES_CTR | CKM_AES_CFB128 | CKM_AES_OFB => aes.1,
+            _ if name.contains(&kind) || name.contains(&kind.wrapping_sub(1)) => generic.1,
+            _ => rsa,
+        };
+        let mut parameter = parameter(kind);
+        let mut wanted = mechanism(kind);
+        (wanted.pParameter, wanted.ulParameterLen) = (parameter.as_mut_ptr().cast(), parameter.len() as CK_ULONG);
+        if parameter.is_empty() {
+            wanted.pParameter = null_mut();
         }
-        let is_pss = kind == CKM_RSA_PKCS_PSS
-            || [CKM_SHA1_RSA_PKCS_PSS, CKM_SHA224_RSA_PKCS_PSS, CKM_SHA256_RSA_PKCS_PSS].contains(&kind)
-            || [CKM_SHA384_RSA_PKCS_PSS, CKM_SHA512_RSA_PKCS_PSS].contains(&kind);
-        let mut wanted = if is_pss { pss(kind, &mut parameters) } else { mechanism(kind) };
-        let expect = |flag: CK_FLAGS| if info.flags & flag != 0 { Ok(()) } else { Err(CKR_MECHANISM_INVALID) };
-        assert_eq!(call!(raw, C_SignInit(session, &mut wanted, private)), expect(CKF_SIGN), "{kind:#x}");
-        assert_eq!(call!(raw, C_VerifyInit(session, &mut wanted, public)), expect(CKF_VERIFY), "{kind:#x}");
-        assert_eq!(call!(raw, C_DigestInit(session, &mut wanted)), expect(CKF_DIGEST), "{kind:#x}");
-        assert_eq!(info.flags & CKF_SIGN != 0 || info.flags & CKF_GENERATE_KEY_PAIR != 0, info.flags & CKF_HW != 0);
-        call!(raw, C_SessionCancel(session, CKF_SIGN | CKF_VERIFY | CKF_DIGEST)).unwrap();
+        let mut check = |flag: CK_FLAGS, answer: raw::Rv<()>| {
+            let expected = if info.flags & flag != 0 { Ok(()) } else { Err(CKR_MECHANISM_INVALID) };
+            assert_eq!(answer, expected, "{kind:#x}, flag {flag:#x}");
+            started += u32::from(answer.is_ok());
+            call!(raw, C_SessionCancel(session, flag)).unwrap();
+        };
+        check(CKF_SIGN, call!(raw, C_SignInit(session, &mut wanted, private)));
+        check(CKF_VERIFY, call!(raw, C_VerifyInit(session, &mut wanted, public)));
+        check(CKF_SIGN_RECOVER, call!(raw, C_SignRecoverInit(session, &mut wanted, private)));
+        check(CKF_VERIFY_RECOVER, call!(raw, C_VerifyRecoverInit(session, &mut wanted, public)));
+        check(CKF_ENCRYPT, call!(raw, C_EncryptInit(session, &mut wanted, public)));
+        check(CKF_DECRYPT, call!(raw, C_DecryptInit(session, &mut wanted, private)));
+        check(CKF_DIGEST, call!(raw, C_DigestInit(session, &mut wanted)));
+        let private = CKF_SIGN | CKF_DECRYPT | CKF_DERIVE | CKF_GENERATE | CKF_GENERATE_KEY_PAIR;
+        assert_eq!(info.flags & private != 0, info.flags & CKF_HW != 0, "{kind:#x}");
     }
+    assert!(started > 90, "{started}");
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! does the work, and `keyrivet_core` has the keys. `provider` lists what is on offer.
 #![deny(unsafe_code)]
 
+mod algorithm_identifier;
 mod asym_cipher;
+mod certificate;
 mod decoder;
 mod encoder;
 mod error;
@@ -14,6 +16,8 @@ mod key;
 mod keyexch;
 mod pem;
 mod provider;
+mod rsa_settings;
 mod signature;
 mod store;
 mod tls;
+mod tpm_uri;

@@ -1,15 +1,15 @@
 //! Generating key pairs in the TPM.
 
 use cryptoki_sys::*;
-use keyrivet_core::algorithm::{HashAlgorithm, KeyKind, KeySpec};
+use keyrivet_core::algorithm::{KeyKind, KeySpec};
 use keyrivet_core::object::{Attributes, Body, Object, ObjectId, Part};
-use keyrivet_core::public_key::PublicKey;
 use keyrivet_core::token::TokenInfo;
 
 use crate::attribute::{self, GENERATE};
+use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::mechanism::{self, KeyType, Mechanism};
-use crate::object::{Draft, check_new_object, key_usage};
+use crate::mechanism::{self, KeyType, Mechanism, Work};
+use crate::object::{check_new_object, key_usage};
 use crate::session::Session;
 use crate::template::Template;
 
@@ -29,7 +29,11 @@ impl Session {
     ) -> Result<KeyPair> {
         let token = self.slot().token()?;
         let info = token.info();
-        let key_type = mechanism::key_pair(mechanism, &info)?;
+        let Work::GenerateKeyPair(key_type) = mechanism::find(mechanism.kind, Some(&info), CKF_GENERATE_KEY_PAIR)?
+        else {
+            return Err(Error(CKR_MECHANISM_INVALID));
+        };
+        mechanism.parameter.none()?;
         let public = draft(Part::PublicKey, key_type, public_template)?;
         let private = draft(Part::PrivateKey, key_type, private_template)?;
         self.check_new(&public)?;
@@ -39,7 +43,8 @@ impl Session {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
         let stored = (private.token_object, public.token_object);
-        let mut pair = token.generate(spec, None, private.attributes, public.attributes)?;
+        let policy = private.policy()?;
+        let mut pair = token.generate(spec, policy.as_ref(), private.attributes, public.attributes)?;
         default_id(&mut pair);
         check_new_object(token, &pair, Part::PrivateKey, private_template)?;
         check_new_object(token, &pair, Part::PublicKey, public_template)?;
@@ -92,7 +97,7 @@ fn key_spec(key_type: KeyType, public: &Draft, private: &Draft, info: &TokenInfo
             }
             KeyKind::Rsa { bits }
         }
-        KeyType::Ec => {
+        _ => {
             let curve = public.curve.filter(|curve| info.curves.contains(curve));
             KeyKind::Ec(curve.ok_or(Error(CKR_CURVE_NOT_SUPPORTED))?)
         }
@@ -112,14 +117,9 @@ fn is_65537(exponent: &[u8]) -> bool {
 /// Without a `CKA_ID` both get the one that NSS would compute: the SHA-1 of the modulus or the point.
 fn default_id(pair: &mut Object) {
     let Body::KeyPair { public_key, private, public, .. } = &mut pair.body else { return };
-    let number = match public_key {
-        PublicKey::Rsa { modulus, .. } => modulus,
-        PublicKey::Ec { point, .. } => point,
-    };
     let given = public.as_ref().map(|public| public.id.clone()).filter(|id| !id.is_empty());
-    let default = HashAlgorithm::Sha1.digest(number);
     if private.id.is_empty() {
-        private.id = given.unwrap_or(default);
+        private.id = given.unwrap_or_else(|| public_key.default_id());
     }
     if let Some(public) = public.as_mut().filter(|public| public.id.is_empty()) {
         public.id = private.id.clone();

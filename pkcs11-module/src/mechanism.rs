@@ -1,20 +1,20 @@
 //! The one table of mechanisms: what C_GetMechanismList and C_GetMechanismInfo tell, and what the others accept.
 
 use cryptoki_sys::*;
-use keyrivet_core::algorithm::{HashAlgorithm, SignatureScheme};
+use keyrivet_core::algorithm::{CipherMode, HashAlgorithm, SecretKind};
 use keyrivet_core::public_key::PublicKey;
-use keyrivet_core::sign::SignatureData;
 use keyrivet_core::token::TokenInfo;
 
 use crate::error::{Error, Result};
+use crate::parameter::Parameter;
 
 /// The mechanism an application asks for.
 #[derive(Clone, Copy)]
 pub(crate) struct Mechanism<'a> {
     /// `CKM_`.
     pub(crate) kind: CK_MECHANISM_TYPE,
-    /// Its parameter; empty for none.
-    pub(crate) parameter: &'a [u8],
+    /// Its parameter.
+    pub(crate) parameter: Parameter<'a>,
 }
 
 /// The type of a key.
@@ -22,6 +22,9 @@ pub(crate) struct Mechanism<'a> {
 pub(crate) enum KeyType {
     Rsa,
     Ec,
+    Aes,
+    Generic,
+    Hmac(HashAlgorithm),
 }
 
 impl KeyType {
@@ -33,11 +36,32 @@ impl KeyType {
         }
     }
 
+    /// The type of a secret key.
+    pub(crate) fn of_secret(kind: SecretKind) -> Self {
+        match kind {
+            SecretKind::Aes => Self::Aes,
+            SecretKind::Generic => Self::Generic,
+            SecretKind::Hmac(hash) => Self::Hmac(hash),
+        }
+    }
+
+    /// The kind of secret key of this `CKK_`.
+    pub(crate) fn secret(number: CK_KEY_TYPE) -> Option<SecretKind> {
+        match number {
+            CKK_AES => Some(SecretKind::Aes),
+            CKK_GENERIC_SECRET => Some(SecretKind::Generic),
+            _ => HASHES.iter().find(|row| row.hmac_key == number).map(|row| SecretKind::Hmac(row.hash)),
+        }
+    }
+
     /// `CKK_`.
     pub(crate) fn number(self) -> CK_KEY_TYPE {
         match self {
             Self::Rsa => CKK_RSA,
             Self::Ec => CKK_EC,
+            Self::Aes => CKK_AES,
+            Self::Generic => CKK_GENERIC_SECRET,
+            Self::Hmac(hash) => numbers_of(hash).hmac_key,
         }
     }
 
@@ -46,289 +70,245 @@ impl KeyType {
         match self {
             Self::Rsa => CKM_RSA_PKCS_KEY_PAIR_GEN,
             Self::Ec => CKM_EC_KEY_PAIR_GEN,
+            Self::Aes => CKM_AES_KEY_GEN,
+            Self::Generic => CKM_GENERIC_SECRET_KEY_GEN,
+            Self::Hmac(_) => CK_UNAVAILABLE_INFORMATION,
         }
     }
 }
 
-/// Which private operation is meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Sign,
-    Verify,
-}
-
-#[derive(Clone, Copy)]
-enum Work {
+/// What a mechanism does. With a hash the data of a signature is a message, else what was made of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
     GenerateKeyPair(KeyType),
+    GenerateKey(KeyType),
     Digest(HashAlgorithm),
-    /// With a hash the data is a message, else what was made of one.
-    Signature(Scheme, Option<HashAlgorithm>),
+    /// The padding of PKCS#1 v1.5; without a hash for encryption too.
+    RsaPkcs1(Option<HashAlgorithm>),
+    RsaPss(Option<HashAlgorithm>),
+    RsaOaep,
+    /// The bare operation (X.509's).
+    RsaRaw,
+    Ecdsa(Option<HashAlgorithm>),
+    Ecdh,
+    Aes(CipherMode),
+    /// CBC with the padding of PKCS#7.
+    AesCbcPad,
+    Hmac(HashAlgorithm),
+    /// An HMAC cut to a length that the parameter gives.
+    HmacGeneral(HashAlgorithm),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scheme {
-    Pkcs1,
-    Pss,
-    Ecdsa,
-}
+use Work::*;
 
-impl Scheme {
-    fn key_type(self) -> KeyType {
-        match self {
-            Self::Pkcs1 | Self::Pss => KeyType::Rsa,
-            Self::Ecdsa => KeyType::Ec,
-        }
-    }
-}
-
-use HashAlgorithm::{Sha1, Sha224, Sha256, Sha384, Sha512};
-use Work::{Digest, GenerateKeyPair, Signature};
-
-const TABLE: [(CK_MECHANISM_TYPE, Work); 25] = [
+/// The mechanisms that no hash names.
+const TABLE: [(CK_MECHANISM_TYPE, Work); 17] = [
     (CKM_RSA_PKCS_KEY_PAIR_GEN, GenerateKeyPair(KeyType::Rsa)),
-    (CKM_RSA_PKCS, Signature(Scheme::Pkcs1, None)),
-    (CKM_SHA1_RSA_PKCS, Signature(Scheme::Pkcs1, Some(Sha1))),
-    (CKM_SHA224_RSA_PKCS, Signature(Scheme::Pkcs1, Some(Sha224))),
-    (CKM_SHA256_RSA_PKCS, Signature(Scheme::Pkcs1, Some(Sha256))),
-    (CKM_SHA384_RSA_PKCS, Signature(Scheme::Pkcs1, Some(Sha384))),
-    (CKM_SHA512_RSA_PKCS, Signature(Scheme::Pkcs1, Some(Sha512))),
-    (CKM_RSA_PKCS_PSS, Signature(Scheme::Pss, None)),
-    (CKM_SHA1_RSA_PKCS_PSS, Signature(Scheme::Pss, Some(Sha1))),
-    (CKM_SHA224_RSA_PKCS_PSS, Signature(Scheme::Pss, Some(Sha224))),
-    (CKM_SHA256_RSA_PKCS_PSS, Signature(Scheme::Pss, Some(Sha256))),
-    (CKM_SHA384_RSA_PKCS_PSS, Signature(Scheme::Pss, Some(Sha384))),
-    (CKM_SHA512_RSA_PKCS_PSS, Signature(Scheme::Pss, Some(Sha512))),
+    (CKM_RSA_PKCS, RsaPkcs1(None)),
+    (CKM_RSA_PKCS_PSS, RsaPss(None)),
+    (CKM_RSA_PKCS_OAEP, RsaOaep),
+    (CKM_RSA_X_509, RsaRaw),
     (CKM_EC_KEY_PAIR_GEN, GenerateKeyPair(KeyType::Ec)),
-    (CKM_ECDSA, Signature(Scheme::Ecdsa, None)),
-    (CKM_ECDSA_SHA1, Signature(Scheme::Ecdsa, Some(Sha1))),
-    (CKM_ECDSA_SHA224, Signature(Scheme::Ecdsa, Some(Sha224))),
-    (CKM_ECDSA_SHA256, Signature(Scheme::Ecdsa, Some(Sha256))),
-    (CKM_ECDSA_SHA384, Signature(Scheme::Ecdsa, Some(Sha384))),
-    (CKM_ECDSA_SHA512, Signature(Scheme::Ecdsa, Some(Sha512))),
-    (CKM_SHA_1, Digest(Sha1)),
-    (CKM_SHA224, Digest(Sha224)),
-    (CKM_SHA256, Digest(Sha256)),
-    (CKM_SHA384, Digest(Sha384)),
-    (CKM_SHA512, Digest(Sha512)),
+    (CKM_ECDSA, Ecdsa(None)),
+    (CKM_ECDH1_DERIVE, Ecdh),
+    // The cofactor of our curves is 1, so this is the same.
+    (CKM_ECDH1_COFACTOR_DERIVE, Ecdh),
+    (CKM_AES_KEY_GEN, GenerateKey(KeyType::Aes)),
+    (CKM_AES_ECB, Aes(CipherMode::Ecb)),
+    (CKM_AES_CBC, Aes(CipherMode::Cbc)),
+    (CKM_AES_CBC_PAD, AesCbcPad),
+    (CKM_AES_CTR, Aes(CipherMode::Ctr)),
+    (CKM_AES_CFB128, Aes(CipherMode::Cfb)),
+    (CKM_AES_OFB, Aes(CipherMode::Ofb)),
+    (CKM_GENERIC_SECRET_KEY_GEN, GenerateKey(KeyType::Generic)),
 ];
 
-/// The row of a mechanism that this token has. The free slot's token can only make digests.
-fn find(kind: CK_MECHANISM_TYPE, token: Option<&TokenInfo>) -> Result<Work> {
-    let row = TABLE.iter().find(|(known, _)| *known == kind);
-    row.map(|(_, work)| *work).filter(|work| offered(*work, token)).ok_or(Error(CKR_MECHANISM_INVALID))
+/// The numbers that PKCS#11 has for a hash.
+pub(crate) struct HashNumbers {
+    pub(crate) hash: HashAlgorithm,
+    pub(crate) digest: CK_MECHANISM_TYPE,
+    pub(crate) mgf: CK_RSA_PKCS_MGF_TYPE,
+    /// Key derivation by ANSI X9.63.
+    pub(crate) x963: CK_EC_KDF_TYPE,
+    /// Key derivation by SP 800-56A.
+    pub(crate) sp800: CK_EC_KDF_TYPE,
+    pkcs1: CK_MECHANISM_TYPE,
+    pss: CK_MECHANISM_TYPE,
+    ecdsa: CK_MECHANISM_TYPE,
+    hmac: CK_MECHANISM_TYPE,
+    hmac_general: CK_MECHANISM_TYPE,
+    hmac_key: CK_KEY_TYPE,
 }
 
-fn offered(work: Work, token: Option<&TokenInfo>) -> bool {
-    let has = |key_type| {
-        token.is_some_and(|token| match key_type {
-            KeyType::Rsa => !token.rsa_bits.is_empty(),
-            KeyType::Ec => !token.curves.is_empty(),
-        })
+/// A row of [`HASHES`], in the order of its fields.
+macro_rules! hash_numbers {
+    ($hash:ident: $digest:ident $mgf:ident $x963:ident $sp800:ident,
+     $pkcs1:ident $pss:ident $ecdsa:ident, $hmac:ident $hmac_general:ident $hmac_key:ident) => {
+        HashNumbers {
+            hash: HashAlgorithm::$hash,
+            digest: $digest,
+            mgf: $mgf,
+            x963: $x963,
+            sp800: $sp800,
+            pkcs1: $pkcs1,
+            pss: $pss,
+            ecdsa: $ecdsa,
+            hmac: $hmac,
+            hmac_general: $hmac_general,
+            hmac_key: $hmac_key,
+        }
     };
-    match work {
-        Digest(_) => true,
-        GenerateKeyPair(key_type) => has(key_type),
-        Signature(scheme, _) => has(scheme.key_type()),
-    }
 }
 
-/// Whether the TPM signs so. SHA-1 and SHA-224 are for verifying what others signed.
-fn can_sign(scheme: Scheme, hash: Option<HashAlgorithm>, token: &TokenInfo) -> bool {
-    match (scheme, hash) {
-        (_, None) => true,
-        (_, Some(Sha1 | Sha224)) => false,
-        // The TPM is given a digest of its curve's length, whatever the hash: see `Curve::ecdsa_input`.
-        (Scheme::Ecdsa, Some(_)) => true,
-        (Scheme::Pkcs1 | Scheme::Pss, Some(hash)) => token.hashes.contains(&hash),
+pub(crate) const HASHES: [HashNumbers; 9] = [
+    hash_numbers!(Sha1: CKM_SHA_1 CKG_MGF1_SHA1 CKD_SHA1_KDF CKD_SHA1_KDF_SP800,
+        CKM_SHA1_RSA_PKCS CKM_SHA1_RSA_PKCS_PSS CKM_ECDSA_SHA1,
+        CKM_SHA_1_HMAC CKM_SHA_1_HMAC_GENERAL CKK_SHA_1_HMAC),
+    hash_numbers!(Sha224: CKM_SHA224 CKG_MGF1_SHA224 CKD_SHA224_KDF CKD_SHA224_KDF_SP800,
+        CKM_SHA224_RSA_PKCS CKM_SHA224_RSA_PKCS_PSS CKM_ECDSA_SHA224,
+        CKM_SHA224_HMAC CKM_SHA224_HMAC_GENERAL CKK_SHA224_HMAC),
+    hash_numbers!(Sha256: CKM_SHA256 CKG_MGF1_SHA256 CKD_SHA256_KDF CKD_SHA256_KDF_SP800,
+        CKM_SHA256_RSA_PKCS CKM_SHA256_RSA_PKCS_PSS CKM_ECDSA_SHA256,
+        CKM_SHA256_HMAC CKM_SHA256_HMAC_GENERAL CKK_SHA256_HMAC),
+    hash_numbers!(Sha384: CKM_SHA384 CKG_MGF1_SHA384 CKD_SHA384_KDF CKD_SHA384_KDF_SP800,
+        CKM_SHA384_RSA_PKCS CKM_SHA384_RSA_PKCS_PSS CKM_ECDSA_SHA384,
+        CKM_SHA384_HMAC CKM_SHA384_HMAC_GENERAL CKK_SHA384_HMAC),
+    hash_numbers!(Sha512: CKM_SHA512 CKG_MGF1_SHA512 CKD_SHA512_KDF CKD_SHA512_KDF_SP800,
+        CKM_SHA512_RSA_PKCS CKM_SHA512_RSA_PKCS_PSS CKM_ECDSA_SHA512,
+        CKM_SHA512_HMAC CKM_SHA512_HMAC_GENERAL CKK_SHA512_HMAC),
+    hash_numbers!(Sha3_224: CKM_SHA3_224 CKG_MGF1_SHA3_224 CKD_SHA3_224_KDF CKD_SHA3_224_KDF_SP800,
+        CKM_SHA3_224_RSA_PKCS CKM_SHA3_224_RSA_PKCS_PSS CKM_ECDSA_SHA3_224,
+        CKM_SHA3_224_HMAC CKM_SHA3_224_HMAC_GENERAL CKK_SHA3_224_HMAC),
+    hash_numbers!(Sha3_256: CKM_SHA3_256 CKG_MGF1_SHA3_256 CKD_SHA3_256_KDF CKD_SHA3_256_KDF_SP800,
+        CKM_SHA3_256_RSA_PKCS CKM_SHA3_256_RSA_PKCS_PSS CKM_ECDSA_SHA3_256,
+        CKM_SHA3_256_HMAC CKM_SHA3_256_HMAC_GENERAL CKK_SHA3_256_HMAC),
+    hash_numbers!(Sha3_384: CKM_SHA3_384 CKG_MGF1_SHA3_384 CKD_SHA3_384_KDF CKD_SHA3_384_KDF_SP800,
+        CKM_SHA3_384_RSA_PKCS CKM_SHA3_384_RSA_PKCS_PSS CKM_ECDSA_SHA3_384,
+        CKM_SHA3_384_HMAC CKM_SHA3_384_HMAC_GENERAL CKK_SHA3_384_HMAC),
+    hash_numbers!(Sha3_512: CKM_SHA3_512 CKG_MGF1_SHA3_512 CKD_SHA3_512_KDF CKD_SHA3_512_KDF_SP800,
+        CKM_SHA3_512_RSA_PKCS CKM_SHA3_512_RSA_PKCS_PSS CKM_ECDSA_SHA3_512,
+        CKM_SHA3_512_HMAC CKM_SHA3_512_HMAC_GENERAL CKK_SHA3_512_HMAC),
+];
+
+fn numbers_of(hash: HashAlgorithm) -> &'static HashNumbers {
+    // In the order of the enum, which a test checks.
+    &HASHES[hash as usize]
+}
+
+/// Every mechanism there is, each once.
+fn all() -> impl Iterator<Item = (CK_MECHANISM_TYPE, Work)> {
+    let by_hash = |row: &HashNumbers| {
+        let hash = row.hash;
+        [
+            (row.digest, Digest(hash)),
+            (row.pkcs1, RsaPkcs1(Some(hash))),
+            (row.pss, RsaPss(Some(hash))),
+            (row.ecdsa, Ecdsa(Some(hash))),
+            (row.hmac, Hmac(hash)),
+            (row.hmac_general, HmacGeneral(hash)),
+        ]
+    };
+    TABLE.into_iter().chain(HASHES.iter().flat_map(by_hash))
+}
+
+/// The operations that need a key in the TPM; a mechanism with one of them carries `CKF_HW`.
+const PRIVATE_OPERATIONS: CK_FLAGS =
+    CKF_SIGN | CKF_SIGN_RECOVER | CKF_DECRYPT | CKF_UNWRAP | CKF_DERIVE | CKF_GENERATE | CKF_GENERATE_KEY_PAIR;
+
+const SIGNATURE: CK_FLAGS = CKF_SIGN | CKF_VERIFY;
+const RECOVERY: CK_FLAGS = CKF_SIGN_RECOVER | CKF_VERIFY_RECOVER;
+const ENCRYPTION: CK_FLAGS = CKF_ENCRYPT | CKF_DECRYPT;
+const WRAPPING: CK_FLAGS = CKF_WRAP | CKF_UNWRAP;
+
+/// What a token offers of a mechanism, as `CKF_` flags; none for what its TPM lacks. `None` is the token that waits for
+/// C_InitToken in the free slot: it makes digests.
+fn offered(work: Work, token: Option<&TokenInfo>) -> CK_FLAGS {
+    if let Digest(_) = work {
+        return CKF_DIGEST;
+    }
+    let Some(token) = token else { return 0 };
+    let has = match work {
+        Digest(_) => true,
+        GenerateKeyPair(KeyType::Rsa) | RsaPkcs1(_) | RsaPss(_) | RsaOaep | RsaRaw => !token.rsa_bits.is_empty(),
+        GenerateKeyPair(_) | Ecdsa(_) | Ecdh => !token.curves.is_empty(),
+        GenerateKey(KeyType::Aes) => !token.aes_bits.is_empty(),
+        Aes(mode) => token.cipher_modes.contains(&mode),
+        AesCbcPad => token.cipher_modes.contains(&CipherMode::Cbc),
+        GenerateKey(_) => !token.mac_hashes.is_empty(),
+        Hmac(hash) | HmacGeneral(hash) => token.mac_hashes.contains(&hash),
+    };
+    if !has {
+        return 0;
+    }
+    // SHA-1 is for verifying what others signed, unless the configuration says otherwise.
+    let signs = |hash| hash != HashAlgorithm::Sha1 || token.sha1_signatures;
+    match work {
+        GenerateKeyPair(_) => CKF_GENERATE_KEY_PAIR,
+        GenerateKey(_) => CKF_GENERATE,
+        Digest(_) => CKF_DIGEST,
+        RsaPkcs1(Some(hash)) | RsaPss(Some(hash)) | Ecdsa(Some(hash)) if !signs(hash) => CKF_VERIFY,
+        RsaPkcs1(None) => SIGNATURE | RECOVERY | ENCRYPTION | WRAPPING,
+        RsaPkcs1(Some(_)) | RsaPss(_) | Ecdsa(_) | Hmac(_) | HmacGeneral(_) => SIGNATURE,
+        RsaOaep => ENCRYPTION | WRAPPING,
+        RsaRaw => SIGNATURE | RECOVERY | ENCRYPTION,
+        Ecdh => CKF_DERIVE,
+        Aes(CipherMode::Ecb | CipherMode::Cbc) | AesCbcPad => ENCRYPTION | WRAPPING,
+        Aes(CipherMode::Ctr | CipherMode::Cfb | CipherMode::Ofb) => ENCRYPTION,
     }
 }
 
 /// Every mechanism of a token.
 pub(crate) fn list(token: Option<&TokenInfo>) -> Vec<CK_MECHANISM_TYPE> {
-    TABLE.iter().filter(|(_, work)| offered(*work, token)).map(|(kind, _)| *kind).collect()
+    all().filter(|(_, work)| offered(*work, token) != 0).map(|(kind, _)| kind).collect()
 }
 
 /// What C_GetMechanismInfo tells. `CKF_HW`: the TPM does the private operation.
 pub(crate) fn info(kind: CK_MECHANISM_TYPE, token: Option<&TokenInfo>) -> Result<CK_MECHANISM_INFO> {
-    let work = find(kind, token)?;
-    let (key_type, flags) = match (work, token) {
-        (Digest(_), _) | (_, None) => (None, CKF_DIGEST),
-        (GenerateKeyPair(key_type), _) => (Some(key_type), CKF_HW | CKF_GENERATE_KEY_PAIR),
-        (Signature(scheme, hash), Some(token)) if can_sign(scheme, hash, token) => {
-            (Some(scheme.key_type()), CKF_HW | CKF_SIGN | CKF_VERIFY)
-        }
-        (Signature(scheme, _), Some(_)) => (Some(scheme.key_type()), CKF_VERIFY),
+    let (_, work) = all().find(|row| row.0 == kind).ok_or(Error(CKR_MECHANISM_INVALID))?;
+    let flags = offered(work, token);
+    if flags == 0 {
+        return Err(Error(CKR_MECHANISM_INVALID));
+    }
+    let hardware = if flags & PRIVATE_OPERATIONS != 0 { CKF_HW } else { 0 };
+    let curves = match work {
+        GenerateKeyPair(KeyType::Ec) | Ecdsa(_) | Ecdh => CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS,
+        _ => 0,
     };
-    let sizes: Vec<usize> = match (key_type, token) {
-        (Some(KeyType::Rsa), Some(token)) => token.rsa_bits.iter().map(|bits| usize::from(*bits)).collect(),
-        (Some(KeyType::Ec), Some(token)) => token.curves.iter().map(|curve| curve.bits()).collect(),
-        _ => Vec::new(),
-    };
-    let curves = if key_type == Some(KeyType::Ec) { CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS } else { 0 };
+    let sizes = token.map(|token| sizes(work, token)).unwrap_or_default();
     Ok(CK_MECHANISM_INFO {
         ulMinKeySize: sizes.iter().min().copied().unwrap_or(0) as CK_ULONG,
         ulMaxKeySize: sizes.iter().max().copied().unwrap_or(0) as CK_ULONG,
-        flags: flags | curves,
+        flags: flags | hardware | curves,
     })
 }
 
-/// The hash of a digest mechanism.
-pub(crate) fn digest(mechanism: Mechanism<'_>, token: Option<&TokenInfo>) -> Result<HashAlgorithm> {
-    let Digest(hash) = find(mechanism.kind, token)? else { return Err(Error(CKR_MECHANISM_INVALID)) };
-    without_parameter(mechanism)?;
-    Ok(hash)
-}
-
-/// The type of key that a generation mechanism makes.
-pub(crate) fn key_pair(mechanism: Mechanism<'_>, token: &TokenInfo) -> Result<KeyType> {
-    let GenerateKeyPair(key_type) = find(mechanism.kind, Some(token))? else {
-        return Err(Error(CKR_MECHANISM_INVALID));
-    };
-    without_parameter(mechanism)?;
-    Ok(key_type)
-}
-
-/// The type of key that a signature mechanism takes, and an empty signature.
-pub(crate) fn signature(
-    mechanism: Mechanism<'_>,
-    token: &TokenInfo,
-    direction: Direction,
-) -> Result<(KeyType, SignatureData)> {
-    let Signature(scheme, hash) = find(mechanism.kind, Some(token))? else {
-        return Err(Error(CKR_MECHANISM_INVALID));
-    };
-    if direction == Direction::Sign && !can_sign(scheme, hash, token) {
-        return Err(Error(CKR_MECHANISM_INVALID));
-    }
-    let full = match (scheme, hash) {
-        (Scheme::Pss, _) => pss_parameters(mechanism, hash, token, direction)?,
-        (Scheme::Pkcs1, Some(hash)) => SignatureScheme::RsaPkcs1(hash),
-        (Scheme::Ecdsa, _) => SignatureScheme::Ecdsa,
-        (Scheme::Pkcs1, None) => {
-            without_parameter(mechanism)?;
-            return Ok((KeyType::Rsa, SignatureData::digest_info()));
+/// The key sizes of a mechanism, in the unit that the standard has for it: bits, but bytes for AES and HMAC.
+fn sizes(work: Work, token: &TokenInfo) -> Vec<usize> {
+    match work {
+        GenerateKeyPair(KeyType::Rsa) | RsaPkcs1(_) | RsaPss(_) | RsaOaep | RsaRaw => {
+            token.rsa_bits.iter().map(|bits| usize::from(*bits)).collect()
         }
-    };
-    if scheme != Scheme::Pss {
-        without_parameter(mechanism)?;
+        GenerateKeyPair(_) | Ecdsa(_) | Ecdh => token.curves.iter().map(|curve| curve.bits()).collect(),
+        GenerateKey(KeyType::Aes) | Aes(_) | AesCbcPad => {
+            token.aes_bits.iter().map(|bits| usize::from(*bits / 8)).collect()
+        }
+        GenerateKey(_) => GENERATED_SECRETS.iter().map(|length| length * 8).collect(),
+        Hmac(_) | HmacGeneral(_) => vec![1, LONGEST_SECRET],
+        Digest(_) => Vec::new(),
     }
-    let data = hash.map_or_else(|| SignatureData::digest(full), |hash| SignatureData::message(full, hash));
-    Ok((scheme.key_type(), data))
 }
 
-fn without_parameter(mechanism: Mechanism<'_>) -> Result<()> {
-    if mechanism.parameter.is_empty() { Ok(()) } else { Err(Error(CKR_MECHANISM_PARAM_INVALID)) }
-}
+/// The lengths of generic secrets that a TPM makes, in bytes.
+pub(crate) const GENERATED_SECRETS: [usize; 3] = [32, 48, 64];
+/// The longest secret that a TPM takes, in bytes.
+pub(crate) const LONGEST_SECRET: usize = 128;
 
-/// `CK_RSA_PKCS_PSS_PARAMS`. The TPM signs with a salt as long as the digest and MGF1 with the same hash.
-fn pss_parameters(
-    mechanism: Mechanism<'_>,
-    hash: Option<HashAlgorithm>,
-    token: &TokenInfo,
-    direction: Direction,
-) -> Result<SignatureScheme> {
-    const PAIRS: [(CK_MECHANISM_TYPE, CK_RSA_PKCS_MGF_TYPE, HashAlgorithm); 5] = [
-        (CKM_SHA_1, CKG_MGF1_SHA1, Sha1),
-        (CKM_SHA224, CKG_MGF1_SHA224, Sha224),
-        (CKM_SHA256, CKG_MGF1_SHA256, Sha256),
-        (CKM_SHA384, CKG_MGF1_SHA384, Sha384),
-        (CKM_SHA512, CKG_MGF1_SHA512, Sha512),
-    ];
-    let invalid = Error(CKR_MECHANISM_PARAM_INVALID);
-    let [hash_number, mgf, salt] = numbers(mechanism.parameter).ok_or(invalid)?;
-    let named = PAIRS.iter().find(|pair| (pair.0, pair.1) == (hash_number, mgf)).ok_or(invalid)?.2;
-    if hash.is_some_and(|hash| hash != named) {
-        return Err(invalid);
-    }
-    let salt_length = usize::try_from(salt).map_err(|_| invalid)?;
-    let tpm_signs = can_sign(Scheme::Pss, Some(named), token) && salt_length == named.digest_length();
-    if (direction == Direction::Sign && !tpm_signs) || salt_length > 1024 {
-        return Err(invalid);
-    }
-    Ok(SignatureScheme::RsaPss { hash: named, salt_length })
-}
-
-/// The CK_ULONG fields of a C structure that has no others.
-fn numbers<const N: usize>(bytes: &[u8]) -> Option<[CK_ULONG; N]> {
-    let fields = bytes.chunks(size_of::<CK_ULONG>()).map(|field| field.try_into().ok().map(CK_ULONG::from_ne_bytes));
-    fields.collect::<Option<Vec<_>>>()?.try_into().ok()
+/// What a mechanism does for `operation`, one of the `CKF_` flags of CK_MECHANISM_INFO, on this token.
+pub(crate) fn find(kind: CK_MECHANISM_TYPE, token: Option<&TokenInfo>, operation: CK_FLAGS) -> Result<Work> {
+    let row = all().find(|row| row.0 == kind && offered(row.1, token) & operation != 0);
+    row.map(|(_, work)| work).ok_or(Error(CKR_MECHANISM_INVALID))
 }
 
 #[cfg(test)]
-mod tests {
-    use keyrivet_core::algorithm::Curve;
-    use keyrivet_core::token::UserPin;
-
-    use super::*;
-
-    fn token() -> TokenInfo {
-        TokenInfo {
-            serial: "0123456789abcdef".into(),
-            label: "test".into(),
-            slot: 0,
-            manufacturer: "IBM".into(),
-            model: "SW TPM".into(),
-            hardware_version: (2, 0),
-            firmware_version: (0, 0),
-            user_pin: UserPin::Set,
-            rsa_bits: vec![2048, 3072],
-            curves: vec![Curve::P256, Curve::P384],
-            hashes: vec![Sha256, Sha384],
-            aes_bits: Vec::new(),
-            cipher_modes: Vec::new(),
-            mac_hashes: Vec::new(),
-            sha1_signatures: false,
-        }
-    }
-
-    fn pss(hash: CK_MECHANISM_TYPE, mgf: CK_RSA_PKCS_MGF_TYPE, salt: CK_ULONG) -> Vec<u8> {
-        [hash, mgf, salt].iter().flat_map(|number| number.to_ne_bytes()).collect()
-    }
-
-    #[test]
-    fn every_mechanism_in_the_list_has_its_info() {
-        let token = token();
-        for kind in list(Some(&token)) {
-            info(kind, Some(&token)).unwrap();
-        }
-        let mut kinds: Vec<_> = TABLE.iter().map(|row| row.0).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        assert_eq!(kinds.len(), TABLE.len());
-    }
-
-    #[test]
-    fn what_the_tpm_cannot_sign_is_offered_for_verification_only() {
-        let token = token();
-        let flags = |kind| info(kind, Some(&token)).unwrap().flags;
-        assert_eq!(flags(CKM_SHA256_RSA_PKCS), CKF_HW | CKF_SIGN | CKF_VERIFY);
-        assert_eq!(flags(CKM_SHA512_RSA_PKCS), CKF_VERIFY);
-        assert_eq!(flags(CKM_SHA1_RSA_PKCS), CKF_VERIFY);
-        assert_eq!(flags(CKM_SHA256), CKF_DIGEST);
-    }
-
-    #[test]
-    fn the_free_slot_offers_digests_only() {
-        assert_eq!(list(None), [CKM_SHA_1, CKM_SHA224, CKM_SHA256, CKM_SHA384, CKM_SHA512]);
-        assert_eq!(info(CKM_ECDSA, None).unwrap_err(), Error(CKR_MECHANISM_INVALID));
-    }
-
-    #[test]
-    fn pss_signs_with_the_salt_of_the_tpm_and_verifies_any() {
-        let token = token();
-        let with = |kind, parameter: &[u8], direction| {
-            signature(Mechanism { kind, parameter }, &token, direction).map(|_| ()).map_err(|error| error.0)
-        };
-        let short_salt = pss(CKM_SHA256, CKG_MGF1_SHA256, 20);
-        let good = pss(CKM_SHA256, CKG_MGF1_SHA256, 32);
-        let other_mgf = pss(CKM_SHA256, CKG_MGF1_SHA1, 32);
-        assert_eq!(with(CKM_RSA_PKCS_PSS, &good, Direction::Sign), Ok(()));
-        assert_eq!(with(CKM_SHA256_RSA_PKCS_PSS, &good, Direction::Sign), Ok(()));
-        assert_eq!(with(CKM_RSA_PKCS_PSS, &short_salt, Direction::Sign), Err(CKR_MECHANISM_PARAM_INVALID));
-        assert_eq!(with(CKM_RSA_PKCS_PSS, &short_salt, Direction::Verify), Ok(()));
-        assert_eq!(with(CKM_RSA_PKCS_PSS, &other_mgf, Direction::Verify), Err(CKR_MECHANISM_PARAM_INVALID));
-        assert_eq!(with(CKM_SHA384_RSA_PKCS_PSS, &good, Direction::Sign), Err(CKR_MECHANISM_PARAM_INVALID));
-        assert_eq!(with(CKM_RSA_PKCS_PSS, &good[1..], Direction::Sign), Err(CKR_MECHANISM_PARAM_INVALID));
-        assert_eq!(with(CKM_RSA_PKCS_PSS, &[], Direction::Sign), Err(CKR_MECHANISM_PARAM_INVALID));
-    }
-}
+#[path = "mechanism_tests.rs"]
+mod tests;

@@ -1,20 +1,21 @@
-//! Objects: finding, reading, making, changing and destroying them.
+//! Objects: finding, reading, changing, copying and destroying them.
 
 use std::sync::Arc;
 
 use cryptoki_sys::*;
-use keyrivet_core::algorithm::Curve;
-use keyrivet_core::object::{Attributes, Body, Object, ObjectId, Part, Query};
+use keyrivet_core::object::{Attributes, Body, KeyMaterial, Object, ObjectId, Part, Query, SecretMaterial};
 use keyrivet_core::public_area::object_attribute;
-use keyrivet_core::public_key::PublicKey;
 use keyrivet_core::token::{Token, User, UserPin};
+use keyrivet_core::tss2_pem::Tss2Key;
+use zeroize::Zeroizing;
 
-use crate::asn1::{self, CertificateFields};
-use crate::attribute::{self, CHANGE, CREATE, Kinds, Value};
+use crate::attribute::{self, CHANGE, COPY, Kinds, Value};
+use crate::built_in::BuiltIn;
+use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::mechanism::KeyType;
 use crate::session::Session;
-use crate::template::{self, Template};
+use crate::template::{self, Template, number_bytes};
 
 /// One PKCS#11 object as it is now: a part of an object of the store, or of a session.
 pub(crate) struct View {
@@ -22,7 +23,11 @@ pub(crate) struct View {
     pub(crate) object: Arc<Object>,
     pub(crate) part: Part,
     pub(crate) session_object: bool,
+    /// It stands for something of the token itself, of which `object` has the attributes common to all objects.
+    pub(crate) built_in: Option<BuiltIn>,
 }
+
+const MISSING: Error = Error(CKR_GENERAL_ERROR);
 
 impl View {
     /// Its attributes.
@@ -32,7 +37,12 @@ impl View {
 
     /// `CKA_CLASS`.
     pub(crate) fn class(&self) -> CK_OBJECT_CLASS {
-        class_of(self.part)
+        self.built_in.map_or(class_of(self.part), BuiltIn::class)
+    }
+
+    /// The number of a profile or a mechanism.
+    pub(crate) fn built_in_number(&self) -> Result<Vec<u8>> {
+        self.built_in.map(|built_in| number_bytes(built_in.number())).ok_or(MISSING)
     }
 
     /// `CKA_UNIQUE_ID`.
@@ -49,7 +59,89 @@ impl View {
 
     /// Its kind, as the table of attributes has it.
     pub(crate) fn kinds(&self) -> Result<Kinds> {
-        Ok(attribute::kind_of(self.part, self.object.public_key().map(KeyType::of)))
+        Ok(match self.built_in {
+            Some(BuiltIn::Profile(_)) => attribute::PROFILE,
+            Some(BuiltIn::Mechanism(_)) => attribute::MECHANISM,
+            None => attribute::kind_of(self.part, self.object.public_key().map(KeyType::of)),
+        })
+    }
+
+    /// The type of a key.
+    pub(crate) fn key_type(&self) -> Result<KeyType> {
+        match (&self.object.body, self.object.public_key()) {
+            (Body::SecretKey { kind, .. }, _) => Ok(KeyType::of_secret(*kind)),
+            (_, Some(key)) => Ok(KeyType::of(key)),
+            _ => Err(Error(CKR_KEY_TYPE_INCONSISTENT)),
+        }
+    }
+
+    /// The value of a secret key, where it may be seen (footnote 7).
+    pub(crate) fn secret(&self) -> Option<&Zeroizing<Vec<u8>>> {
+        match &self.object.body {
+            Body::SecretKey { secret: SecretMaterial::Memory { value, .. }, attributes, .. } => {
+                (attributes.extractable && !attributes.sensitive).then_some(value)
+            }
+            _ => None,
+        }
+    }
+
+    /// The value of a secret key that may be wrapped.
+    pub(crate) fn extractable(&self) -> Option<&Zeroizing<Vec<u8>>> {
+        match &self.object.body {
+            Body::SecretKey { secret: SecretMaterial::Memory { value, .. }, attributes, .. } => {
+                attributes.extractable.then_some(value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Length of a secret key, in bytes.
+    pub(crate) fn secret_length(&self) -> Result<usize> {
+        match &self.object.body {
+            Body::SecretKey { secret, .. } => Ok(secret.length()),
+            _ => Err(MISSING),
+        }
+    }
+
+    /// The key that the TPM has wrapped, if this is one.
+    pub(crate) fn wrapped(&self) -> Option<&Tss2Key> {
+        match &self.object.body {
+            Body::KeyPair { key, .. } => key.tss2(),
+            Body::SecretKey { secret: SecretMaterial::Tpm { key, .. }, .. } => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Whether its use is the TPM's work.
+    pub(crate) fn is_in_tpm(&self) -> bool {
+        match &self.object.body {
+            Body::KeyPair { .. } => self.part == Part::PrivateKey,
+            Body::SecretKey { secret: SecretMaterial::Tpm { .. }, .. } => true,
+            _ => false,
+        }
+    }
+
+    /// `CKA_LOCAL`. Of a key in the TPM its public area tells: it was made in this TPM, which has never let it out.
+    pub(crate) fn is_local(&self) -> Result<bool> {
+        let guaranteed = object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM;
+        let area = match &self.object.body {
+            Body::KeyPair { key, imported: false, .. } => key.public_area()?,
+            Body::SecretKey { secret: SecretMaterial::Tpm { key, imported: false, .. }, .. } => key.public_area()?,
+            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } => return Ok(*local),
+            _ => return Ok(false),
+        };
+        Ok(area.has(guaranteed))
+    }
+
+    /// `CKA_ALWAYS_SENSITIVE` of a secret key.
+    pub(crate) fn was_always_sensitive(&self) -> Result<bool> {
+        let was = self.attributes()?.always_sensitive;
+        if self.is_in_tpm() { Ok(was && self.is_local()?) } else { Ok(was) }
+    }
+
+    /// `CKA_NEVER_EXTRACTABLE` of a secret key.
+    pub(crate) fn was_never_extractable(&self) -> Result<bool> {
+        if self.is_in_tpm() { self.is_local() } else { Ok(self.attributes()?.never_extractable) }
     }
 
     /// Whether every attribute of the template has the value there, byte for byte.
@@ -63,15 +155,18 @@ impl View {
         Ok(true)
     }
 
-    /// A key may be allowed only what its type, and its key in the TPM, can do.
+    /// A key pair may be allowed only what its type, and its key in the TPM, can do. (Secret keys have more flags than
+    /// mechanisms, and applications set them all.)
     fn check_usage(&self) -> Result<()> {
         let Some(key) = self.object.public_key() else { return Ok(()) };
         let attributes = self.attributes()?;
         let (sign, decrypt) = key_usage(attributes);
         let by_type = match KeyType::of(key) {
             KeyType::Rsa => !attributes.derive,
-            KeyType::Ec => !(attributes.decrypt || attributes.unwrap || attributes.sign_recover),
+            _ => !(attributes.decrypt || attributes.unwrap || attributes.sign_recover),
         };
+        // A login of its own needs an operation that waits for it, which these two are not.
+        let by_login = !attributes.always_authenticate || !(attributes.derive || attributes.unwrap);
         let by_tpm = match (&self.object.body, self.part) {
             (Body::KeyPair { key, .. }, Part::PrivateKey) => {
                 let area = key.public_area()?;
@@ -79,7 +174,7 @@ impl View {
             }
             _ => true,
         };
-        if by_type && by_tpm { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
+        if by_type && by_tpm && by_login { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
     }
 }
 
@@ -98,128 +193,36 @@ fn class_of(part: Part) -> CK_OBJECT_CLASS {
     }
 }
 
-/// An object that a template is being written to.
-pub(crate) struct Draft {
-    pub(crate) of: Kinds,
-    pub(crate) attributes: Attributes,
-    pub(crate) token_object: bool,
-    pub(crate) modulus_bits: Option<CK_ULONG>,
-    pub(crate) curve: Option<Curve>,
-    value: Option<Vec<u8>>,
-    modulus: Option<Vec<u8>>,
-    exponent: Option<Vec<u8>>,
-    point: Option<Vec<u8>>,
-}
-
-impl Draft {
-    /// One that starts with these attributes.
-    pub(crate) fn new(of: Kinds, attributes: Attributes) -> Self {
-        Self {
-            of,
-            attributes,
-            token_object: false,
-            modulus_bits: None,
-            curve: None,
-            value: None,
-            modulus: None,
-            exponent: None,
-            point: None,
-        }
-    }
-
-    /// Writes a whole template for a new object, and checks that nothing is missing in it.
-    pub(crate) fn write(&mut self, template: &Template<'_>, uses: u8) -> Result<()> {
-        for (kind, value) in template.iter() {
-            attribute::write(self, kind, value, uses)?;
-        }
-        let complete = attribute::needed(self.of, uses).all(|kind| template.get(kind).is_some());
-        if complete { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCOMPLETE)) }
-    }
-
-    /// `CKA_VALUE` of data and certificates.
-    pub(crate) fn set_value(&mut self, value: &[u8]) -> Result<()> {
-        if self.of == attribute::CERTIFICATE {
-            CertificateFields::read(value).map_err(|_| Error(CKR_ATTRIBUTE_VALUE_INVALID))?;
-        }
-        self.value = Some(value.to_vec());
-        Ok(())
-    }
-
-    /// `CKA_MODULUS`.
-    pub(crate) fn set_modulus(&mut self, value: &[u8]) -> Result<()> {
-        self.modulus = Some(value.to_vec());
-        Ok(())
-    }
-
-    /// `CKA_PUBLIC_EXPONENT`.
-    pub(crate) fn set_exponent(&mut self, value: &[u8]) -> Result<()> {
-        self.exponent = Some(value.to_vec());
-        Ok(())
-    }
-
-    /// `CKA_EC_PARAMS`.
-    pub(crate) fn set_curve(&mut self, value: &[u8]) -> Result<()> {
-        let known = Curve::all().find(|curve| attribute::curve_parameters(*curve).is_ok_and(|oid| oid == value));
-        self.curve = Some(known.ok_or(Error(CKR_CURVE_NOT_SUPPORTED))?);
-        Ok(())
-    }
-
-    /// `CKA_EC_POINT`: an OCTET STRING; without its header, as some give it, a point is understood too.
-    pub(crate) fn set_point(&mut self, value: &[u8]) -> Result<()> {
-        self.point = Some(asn1::octet_string_content(value).unwrap_or(value).to_vec());
-        Ok(())
-    }
-
-    /// The exponent that was asked for, if any was.
-    pub(crate) fn exponent(&self) -> Option<&[u8]> {
-        self.exponent.as_deref()
-    }
-
-    fn public_key(&self) -> Result<PublicKey> {
-        let incomplete = Error(CKR_TEMPLATE_INCOMPLETE);
-        if self.of == attribute::PUBLIC_RSA {
-            let (modulus, exponent) = self.modulus.as_ref().zip(self.exponent.as_ref()).ok_or(incomplete)?;
-            return Ok(PublicKey::rsa(modulus, exponent)?);
-        }
-        let (curve, point) = self.curve.zip(self.point.as_ref()).ok_or(incomplete)?;
-        Ok(PublicKey::ec(curve, point)?)
-    }
-
-    /// The object, of which a private data object's value is encrypted.
-    fn into_object(self, token: &Token) -> Result<Object> {
-        let id = ObjectId::random()?;
-        let body = match self.of {
-            attribute::DATA => {
-                let clear = zeroize::Zeroizing::new(self.value.unwrap_or_default());
-                let private = self.attributes.private;
-                let value = if private { token.seal_data(id, &clear)? } else { clear.to_vec() };
-                Body::Data { value, attributes: self.attributes }
-            }
-            attribute::CERTIFICATE => {
-                Body::Certificate { der: self.value.unwrap_or_default(), attributes: self.attributes }
-            }
-            _ => Body::PublicKey { public_key: self.public_key()?, attributes: self.attributes },
-        };
-        Ok(Object { id, body })
-    }
-}
-
 impl Session {
     /// Every object that the session sees and that the template matches (C_FindObjectsInit).
     pub(crate) fn find(&self, template: &Template<'_>) -> Result<Vec<CK_OBJECT_HANDLE>> {
-        let wanted = template.get(CKA_CLASS).map(template::number).transpose()?;
-        let wanted = wanted.map(|class| PARTS.into_iter().find(|part| class_of(*part) == class));
-        if wanted == Some(None) {
-            // No object of ours is of this class.
-            return Ok(Vec::new());
-        }
-        let part = wanted.flatten();
         let token = self.slot().token()?;
+        let class = template.get(CKA_CLASS).map(template::number).transpose()?;
+        let part = class.map(|class| PARTS.into_iter().find(|part| class_of(*part) == class));
+        if let (Some(class), Some(None)) = (class, part) {
+            return self.find_built_in(token, class, template);
+        }
         let mut found = Vec::new();
-        let places = [(false, self.stored(token, template, part)?), (true, self.slot().session_objects())];
+        let places = [(false, self.stored(token, template, part.flatten())?), (true, self.slot().session_objects())];
         for (session_object, objects) in places {
             for object in objects {
                 self.matching_parts(token, &object, session_object, template, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn find_built_in(
+        &self,
+        token: &Arc<Token>,
+        class: CK_OBJECT_CLASS,
+        template: &Template<'_>,
+    ) -> Result<Vec<CK_OBJECT_HANDLE>> {
+        let mut found = Vec::new();
+        for built_in in BuiltIn::of_class(class, &token.info()) {
+            let view = self.slot().built_in(token, built_in);
+            if view.matches(template)? {
+                found.push(self.slot().handle_of_built_in(built_in, view.object.id));
             }
         }
         Ok(found)
@@ -243,7 +246,7 @@ impl Session {
         found: &mut Vec<CK_OBJECT_HANDLE>,
     ) -> Result<()> {
         for part in object.parts() {
-            let view = View { token: token.clone(), object: object.clone(), part, session_object };
+            let view = View { token: token.clone(), object: object.clone(), part, session_object, built_in: None };
             if view.attributes()?.private && !self.slot().is_open() {
                 continue;
             }
@@ -252,22 +255,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// Makes an object (C_CreateObject): a certificate, data, or a public key.
-    pub(crate) fn create(&self, template: &Template<'_>) -> Result<CK_OBJECT_HANDLE> {
-        let of = kind_to_create(template)?;
-        let verify = matches!(of, attribute::PUBLIC_RSA | attribute::PUBLIC_EC);
-        let mut draft = Draft::new(of, Attributes { sign: verify, ..Attributes::default() });
-        draft.write(template, CREATE)?;
-        self.check_new(&draft)?;
-        let token = self.slot().token()?;
-        let token_object = draft.token_object;
-        let object = draft.into_object(token)?;
-        let part = object.parts().next().ok_or(Error(CKR_GENERAL_ERROR))?;
-        check_new_object(token, &object, part, template)?;
-        self.keep(&object, token_object)?;
-        Ok(self.slot().handle(&object, part))
     }
 
     /// What a session and its login allow to make (PKCS#11 3.2, C_CreateObject).
@@ -327,6 +314,23 @@ impl Session {
         outcome
     }
 
+    /// Copies an object, with the template's values (C_CopyObject).
+    pub(crate) fn copy(&self, handle: CK_OBJECT_HANDLE, template: &Template<'_>) -> Result<CK_OBJECT_HANDLE> {
+        let view = self.slot().view(handle)?;
+        if !view.attributes()?.copyable {
+            return Err(Error(CKR_ACTION_PROHIBITED));
+        }
+        let mut draft = Draft::new(view.kinds()?, view.attributes()?.clone());
+        draft.token_object = !view.session_object;
+        draft.write(template, COPY)?;
+        self.check_new(&draft)?;
+        let token_object = draft.token_object;
+        let copy = copied(&view, draft)?;
+        check_new_object(&view.token, &copy, view.part, template)?;
+        self.keep(&copy, token_object)?;
+        Ok(self.slot().handle(&copy, view.part))
+    }
+
     /// Destroys an object (C_DestroyObject).
     pub(crate) fn destroy(&self, handle: CK_OBJECT_HANDLE) -> Result<()> {
         let view = self.slot().view(handle)?;
@@ -349,38 +353,52 @@ impl Session {
     }
 }
 
-const PARTS: [Part; 4] = [Part::PrivateKey, Part::PublicKey, Part::Certificate, Part::Data];
-
-/// The kind that C_CreateObject is asked for.
-fn kind_to_create(template: &Template<'_>) -> Result<Kinds> {
-    let incomplete = Error(CKR_TEMPLATE_INCOMPLETE);
-    match template::number(template.get(CKA_CLASS).ok_or(incomplete)?)? {
-        CKO_DATA => Ok(attribute::DATA),
-        CKO_CERTIFICATE => Ok(attribute::CERTIFICATE),
-        CKO_PUBLIC_KEY => match template::number(template.get(CKA_KEY_TYPE).ok_or(incomplete)?)? {
-            CKK_RSA => Ok(attribute::PUBLIC_RSA),
-            CKK_EC => Ok(attribute::PUBLIC_EC),
-            _ => Err(Error(CKR_TEMPLATE_INCONSISTENT)),
-        },
-        // Classes of the standard that this token does not make: "a template which violates some token specific
-        // requirement" ("Creating objects").
-        CKO_PRIVATE_KEY
-        | CKO_SECRET_KEY
-        | CKO_HW_FEATURE
-        | CKO_DOMAIN_PARAMETERS
-        | CKO_MECHANISM
-        | CKO_OTP_KEY
-        | CKO_PROFILE => Err(Error(CKR_TEMPLATE_INCONSISTENT)),
-        _ => Err(Error(CKR_ATTRIBUTE_VALUE_INVALID)),
-    }
-}
+const PARTS: [Part; 5] = [Part::PrivateKey, Part::PublicKey, Part::SecretKey, Part::Certificate, Part::Data];
 
 /// Checks one part of a new object against the template that asked for it, before it is stored.
 pub(crate) fn check_new_object(token: &Arc<Token>, object: &Object, part: Part, template: &Template<'_>) -> Result<()> {
     let object = Arc::new(object.clone());
-    let view = View { token: token.clone(), object, part, session_object: false };
+    let view = View { token: token.clone(), object, part, session_object: false, built_in: None };
     check_given(&view, template)?;
     view.check_usage()
+}
+
+/// A new object like the part that `view` shows, with the draft's attributes.
+///
+/// A copy of a key in the TPM is the same wrapped key once more: its authValue is the original's.
+fn copied(view: &View, draft: Draft) -> Result<Object> {
+    let Draft { attributes, token_object, .. } = draft;
+    let id = ObjectId::random()?;
+    let body = match view.object.body.clone() {
+        Body::KeyPair { public_key, .. } | Body::PublicKey { public_key, .. } if view.part == Part::PublicKey => {
+            Body::PublicKey { public_key, attributes }
+        }
+        Body::KeyPair { key: key @ KeyMaterial::Wrapped(_), public_key, imported, .. } => {
+            Body::KeyPair { key, public_key, imported, private: attributes, public: None }
+        }
+        Body::KeyPair { key: KeyMaterial::Persistent(_), .. } => return Err(Error(CKR_ACTION_PROHIBITED)),
+        Body::SecretKey { secret: SecretMaterial::Memory { value, .. }, kind, .. } if token_object => {
+            crate::secret::require_unextractable(&attributes)?;
+            return Ok(view.token.import_secret(kind, &value, attributes)?);
+        }
+        Body::SecretKey { secret, kind, .. } => Body::SecretKey { secret, kind, attributes },
+        Body::Certificate { der, .. } => Body::Certificate { der, attributes },
+        Body::Data { value, attributes: before } => {
+            let clear = match before.private {
+                true => view.token.open_data(view.object.id, &value)?,
+                false => Zeroizing::new(value),
+            };
+            data_body(&view.token, id, &clear, attributes)?
+        }
+        Body::PublicKey { .. } => return Err(MISSING),
+    };
+    Ok(Object { id, body })
+}
+
+/// A data object, of which a private one is encrypted.
+pub(crate) fn data_body(token: &Token, id: ObjectId, clear: &[u8], attributes: Attributes) -> Result<Body> {
+    let value = if attributes.private { token.seal_data(id, clear)? } else { clear.to_vec() };
+    Ok(Body::Data { value, attributes })
 }
 
 /// Checks what a template gave but the object decides.

@@ -1,22 +1,20 @@
-//! What runs in a session: searches, digests, signatures, verifications, and when each of them ends.
+//! What runs in a session, one of each kind at a time, and when each of them ends; searches and digests.
 
 use std::collections::VecDeque;
 
 use cryptoki_sys::*;
 use keyrivet_core::algorithm::{Digest, HashAlgorithm};
 use keyrivet_core::object::Part;
-use keyrivet_core::public_key::PublicKey;
-use keyrivet_core::sign::{SignOperation, SignatureData};
 
+use crate::cipher::Cipher;
 use crate::error::{Error, Result};
-use crate::mechanism::{self, Direction, KeyType, Mechanism};
-use crate::object::View;
+use crate::mechanism::{self, Mechanism, Work};
 use crate::session::Session;
-use crate::template::wide;
+use crate::signature::{Recovery, Signing, Verification};
 
 /// An operation of one kind.
 #[derive(Default)]
-enum Operation<T> {
+pub(crate) enum Operation<T> {
     /// None runs.
     #[default]
     Idle,
@@ -27,113 +25,133 @@ enum Operation<T> {
 }
 
 impl<T> Operation<T> {
-    fn begin(&mut self, make: impl FnOnce() -> Result<T>) -> Result<()> {
+    /// Starts one, unless one runs.
+    pub(crate) fn begin(&mut self, make: impl FnOnce() -> Result<T>) -> Result<()> {
         let Self::Idle = self else { return Err(Error(CKR_OPERATION_ACTIVE)) };
         *self = Self::Begun(make()?);
         Ok(())
     }
 
-    fn running(&self) -> Result<&T> {
+    /// The one that runs.
+    pub(crate) fn running(&self) -> Result<&T> {
         match self {
             Self::Idle => Err(Error(CKR_OPERATION_NOT_INITIALIZED)),
             Self::Begun(state) | Self::InParts(state) => Ok(state),
         }
     }
 
-    /// Adds to it.
-    fn part(&mut self, add: impl FnOnce(&mut T) -> Result<()>) -> Result<()> {
-        let mut state = self.end()?;
-        add(&mut state)?;
-        *self = Self::InParts(state);
-        Ok(())
-    }
-
-    /// Ends it, for a function that does all at once: that cannot end what was begun in parts.
-    fn whole(&mut self) -> Result<T> {
-        match std::mem::take(self) {
+    /// The one that runs and was given no data yet: a function that does all at once cannot end what was begun in parts.
+    pub(crate) fn untouched(&self) -> Result<&T> {
+        match self {
             Self::Begun(state) => Ok(state),
             Self::Idle | Self::InParts(_) => Err(Error(CKR_OPERATION_NOT_INITIALIZED)),
         }
     }
 
+    /// Adds to it; ends it if that fails.
+    pub(crate) fn part<R>(&mut self, add: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+        let mut state = self.end()?;
+        let result = add(&mut state)?;
+        *self = Self::InParts(state);
+        Ok(result)
+    }
+
+    /// Ends it, for a function that does all at once or for one that ends what was given in parts.
+    pub(crate) fn finish(&mut self, data: Data<'_>) -> Result<T> {
+        if let Data::AllAtOnce(_) = data {
+            self.untouched()?;
+        }
+        self.end()
+    }
+
     /// Ends it.
-    fn end(&mut self) -> Result<T> {
+    pub(crate) fn end(&mut self) -> Result<T> {
         match std::mem::take(self) {
             Self::Idle => Err(Error(CKR_OPERATION_NOT_INITIALIZED)),
             Self::Begun(state) | Self::InParts(state) => Ok(state),
         }
     }
-}
 
-/// A verification under way.
-struct Verification {
-    key: PublicKey,
-    data: SignatureData,
-    raw: Raw,
-}
-
-/// A signature under way.
-struct Signing {
-    operation: SignOperation,
-    raw: Raw,
-}
-
-/// What the data is, which decides how data that does not fit is called.
-#[derive(Clone, Copy)]
-enum Raw {
-    /// A DigestInfo: wrong data is CKR_DATA_INVALID.
-    DigestInfo,
-    /// A digest: only its length can be wrong.
-    Digest,
-}
-
-impl Raw {
-    fn of(mechanism: Mechanism<'_>) -> Self {
-        if mechanism.kind == CKM_RSA_PKCS { Self::DigestInfo } else { Self::Digest }
+    fn is_active(&self) -> bool {
+        !matches!(self, Self::Idle)
     }
+}
 
-    fn name(self, error: keyrivet_core::Error) -> Error {
-        match (self, Error::from(error)) {
-            (Self::Digest, Error(CKR_DATA_INVALID)) => Error(CKR_DATA_LEN_RANGE),
-            // A hash that the TPM, or the core's policy, does not sign with.
-            (Self::DigestInfo, Error(CKR_FUNCTION_NOT_SUPPORTED)) => Error(CKR_DATA_INVALID),
-            (_, other) => other,
+/// Whether an operation is given all its data at once, or was given it in parts.
+#[derive(Clone, Copy)]
+pub(crate) enum Data<'a> {
+    AllAtOnce(&'a [u8]),
+    GivenInParts,
+}
+
+impl<'a> Data<'a> {
+    /// What is still to be added.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        match self {
+            Self::AllAtOnce(data) => data,
+            Self::GivenInParts => &[],
         }
     }
 }
 
-/// Everything that can run in a session; one of each kind at a time.
+/// Everything that can run in a session.
 #[derive(Default)]
 pub(crate) struct Operations {
     find: Operation<VecDeque<CK_OBJECT_HANDLE>>,
     digest: Operation<(HashAlgorithm, Digest)>,
-    sign: Operation<Signing>,
-    verify: Operation<Verification>,
+    pub(crate) sign: Operation<Signing>,
+    pub(crate) sign_recover: Operation<Signing>,
+    pub(crate) verify: Operation<Verification>,
+    pub(crate) verify_recover: Operation<Recovery>,
+    pub(crate) encrypt: Operation<Cipher>,
+    pub(crate) decrypt: Operation<Cipher>,
+    /// The `CKF_` flags of operations whose key wants a login of its own first (`CKA_ALWAYS_AUTHENTICATE`).
+    await_login: CK_FLAGS,
 }
 
 impl Operations {
     /// Ends operations without a result, by their `CKF_` flags of CK_MECHANISM_INFO (C_SessionCancel).
     pub(crate) fn cancel(&mut self, kinds: CK_FLAGS) {
-        if kinds & CKF_FIND_OBJECTS != 0 {
-            self.find = Operation::Idle;
+        fn end<T>(kinds: CK_FLAGS, kind: CK_FLAGS, operation: &mut Operation<T>) {
+            if kinds & kind != 0 {
+                *operation = Operation::Idle;
+            }
         }
-        if kinds & CKF_DIGEST != 0 {
-            self.digest = Operation::Idle;
-        }
-        if kinds & CKF_SIGN != 0 {
-            self.sign = Operation::Idle;
-        }
-        if kinds & CKF_VERIFY != 0 {
-            self.verify = Operation::Idle;
-        }
+        end(kinds, CKF_FIND_OBJECTS, &mut self.find);
+        end(kinds, CKF_DIGEST, &mut self.digest);
+        end(kinds, CKF_SIGN, &mut self.sign);
+        end(kinds, CKF_SIGN_RECOVER, &mut self.sign_recover);
+        end(kinds, CKF_VERIFY, &mut self.verify);
+        end(kinds, CKF_VERIFY_RECOVER, &mut self.verify_recover);
+        end(kinds, CKF_ENCRYPT, &mut self.encrypt);
+        end(kinds, CKF_DECRYPT, &mut self.decrypt);
+        self.await_login &= !kinds;
     }
-}
 
-/// Whether a signature mechanism is given all its data at once or in parts.
-#[derive(Clone, Copy)]
-pub(crate) enum Data<'a> {
-    AllAtOnce(&'a [u8]),
-    GivenInParts,
+    /// Notes whether an operation that begins wants a login of its own.
+    pub(crate) fn set_await_login(&mut self, kind: CK_FLAGS, wanted: bool) {
+        self.await_login = self.await_login & !kind | if wanted { kind } else { 0 };
+    }
+
+    /// Refuses an operation that still waits for its login.
+    pub(crate) fn require_login(&self, kind: CK_FLAGS) -> Result<()> {
+        if self.await_login & kind == 0 { Ok(()) } else { Err(Error(CKR_USER_NOT_LOGGED_IN)) }
+    }
+
+    /// Whether an operation waits for its login.
+    pub(crate) fn awaits_login(&self) -> bool {
+        self.await_login != 0
+    }
+
+    /// An operation's own login was there.
+    pub(crate) fn log_in(&mut self) {
+        self.await_login = 0;
+    }
+
+    /// Whether an operation runs whose key cannot be saved with it.
+    fn has_key(&self) -> bool {
+        self.sign.is_active() || self.verify.is_active() || self.encrypt.is_active() || self.decrypt.is_active()
+    }
 }
 
 impl Session {
@@ -155,13 +173,7 @@ impl Session {
 
     /// The next objects found.
     pub(crate) fn next_found(&self, at_most: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
-        let mut operations = self.operations();
-        let mut found = Vec::new();
-        operations.find.part(|handles| {
-            found = handles.drain(..at_most.min(handles.len())).collect();
-            Ok(())
-        })?;
-        Ok(found)
+        self.operations().find.part(|handles| Ok(handles.drain(..at_most.min(handles.len())).collect()))
     }
 
     /// Ends a search.
@@ -173,7 +185,10 @@ impl Session {
     pub(crate) fn start_digest(&self, mechanism: Mechanism<'_>) -> Result<()> {
         let token = self.slot().token_info();
         self.operations().digest.begin(|| {
-            let hash = mechanism::digest(mechanism, token.as_ref())?;
+            let Work::Digest(hash) = mechanism::find(mechanism.kind, token.as_ref(), CKF_DIGEST)? else {
+                return Err(Error(CKR_MECHANISM_INVALID));
+            };
+            mechanism.parameter.none()?;
             Ok((hash, Digest::new(hash)))
         })
     }
@@ -191,113 +206,52 @@ impl Session {
         })
     }
 
+    /// Adds the value of a secret key to the digest (C_DigestKey).
+    pub(crate) fn digest_key(&self, key: CK_OBJECT_HANDLE) -> Result<()> {
+        self.operations().digest.running()?;
+        let view = self.key(key, CKR_KEY_HANDLE_INVALID)?;
+        if view.part != Part::SecretKey {
+            return Err(Error(CKR_KEY_INDIGESTIBLE));
+        }
+        let key = view.token.secret_key(&view.object)?;
+        self.update_digest(key.value().ok_or(Error(CKR_KEY_INDIGESTIBLE))?)
+    }
+
     /// Ends the digest.
     pub(crate) fn digest(&self, data: Data<'_>) -> Result<Vec<u8>> {
-        let mut operations = self.operations();
-        let (_, mut digest) = match data {
-            Data::AllAtOnce(_) => operations.digest.whole()?,
-            Data::GivenInParts => operations.digest.end()?,
-        };
-        if let Data::AllAtOnce(data) = data {
-            digest.update(data);
-        }
+        let (_, mut digest) = self.operations().digest.finish(data)?;
+        digest.update(data.rest());
         Ok(digest.finish())
     }
 
-    /// Starts a signature. Costs no TPM command.
-    pub(crate) fn start_sign(&self, mechanism: Mechanism<'_>, key: CK_OBJECT_HANDLE) -> Result<()> {
-        self.operations().sign.begin(|| {
-            let view = self.signature_key(key, Part::PrivateKey, mechanism)?;
-            let (key_type, data) = mechanism::signature(mechanism, &view.token.info(), Direction::Sign)?;
-            check_key(&view, key_type)?;
-            if !self.slot().is_open() {
-                return Err(Error(CKR_USER_NOT_LOGGED_IN));
-            }
-            let key = view.token.key(&view.object)?;
-            Ok(Signing { operation: SignOperation::new(key, data), raw: Raw::of(mechanism) })
-        })
-    }
-
-    /// Length of the signature.
-    pub(crate) fn signature_length(&self) -> Result<usize> {
-        self.operations().sign.running().map(|signing| signing.operation.signature_length())
-    }
-
-    /// Adds data to what will be signed.
-    pub(crate) fn update_sign(&self, data: &[u8]) -> Result<()> {
-        self.operations().sign.part(|signing| {
-            let raw = signing.raw;
-            signing.operation.update(data).map_err(|error| raw.name(error))
-        })
-    }
-
-    /// Signs, in the TPM, while other calls in this session and others go on.
-    pub(crate) fn sign(&self, data: Data<'_>) -> Result<Vec<u8>> {
-        let Signing { mut operation, raw } = match data {
-            Data::AllAtOnce(_) => self.operations().sign.whole()?,
-            Data::GivenInParts => self.operations().sign.end()?,
-        };
-        if let Data::AllAtOnce(data) = data {
-            operation.update(data).map_err(|error| raw.name(error))?;
+    /// Saves the digest that runs, under a name that only this process can resolve (C_GetOperationState).
+    pub(crate) fn save(&self) -> Result<Vec<u8>> {
+        let operations = self.operations();
+        if operations.has_key() {
+            return Err(Error(CKR_STATE_UNSAVEABLE));
         }
-        operation.finish().map_err(|error| raw.name(error))
+        let saved = operations.digest.running()?.clone();
+        self.slot().save_digest(saved)
     }
 
-    /// Starts a verification.
-    pub(crate) fn start_verify(&self, mechanism: Mechanism<'_>, key: CK_OBJECT_HANDLE) -> Result<()> {
-        self.operations().verify.begin(|| {
-            let view = self.signature_key(key, Part::PublicKey, mechanism)?;
-            let (key_type, data) = mechanism::signature(mechanism, &view.token.info(), Direction::Verify)?;
-            let key = check_key(&view, key_type)?.clone();
-            Ok(Verification { key, data, raw: Raw::of(mechanism) })
-        })
+    /// Whether there is something to save.
+    pub(crate) fn is_saveable(&self) -> Result<()> {
+        let operations = self.operations();
+        if operations.has_key() {
+            return Err(Error(CKR_STATE_UNSAVEABLE));
+        }
+        operations.digest.running().map(|_| ())
     }
 
-    /// Adds data to what will be verified.
-    pub(crate) fn update_verify(&self, data: &[u8]) -> Result<()> {
-        self.operations().verify.part(|verification| {
-            let raw = verification.raw;
-            verification.data.update(data).map_err(|error| raw.name(error))
-        })
+    /// Goes on with a saved digest, whatever ran (C_SetOperationState).
+    pub(crate) fn restore(&self, name: &[u8], keys: [CK_OBJECT_HANDLE; 2]) -> Result<()> {
+        let saved = self.slot().saved_digest(name)?;
+        if keys != [CK_INVALID_HANDLE; 2] {
+            return Err(Error(CKR_KEY_NOT_NEEDED));
+        }
+        let mut operations = self.operations();
+        operations.cancel(CK_FLAGS::MAX & !CKF_FIND_OBJECTS);
+        operations.digest = Operation::InParts(saved);
+        Ok(())
     }
-
-    /// Verifies, in software.
-    pub(crate) fn verify(&self, data: Data<'_>, signature: &[u8]) -> Result<()> {
-        let Verification { key, data: mut verified, raw } = match data {
-            Data::AllAtOnce(_) => self.operations().verify.whole()?,
-            Data::GivenInParts => self.operations().verify.end()?,
-        };
-        if signature.len() != key.signature_length() {
-            return Err(Error(CKR_SIGNATURE_LEN_RANGE));
-        }
-        if let Data::AllAtOnce(data) = data {
-            verified.update(data).map_err(|error| raw.name(error))?;
-        }
-        verified.verify(&key, signature).map_err(|error| raw.name(error))
-    }
-
-    /// The key for a signature, if its attributes allow that.
-    fn signature_key(&self, key: CK_OBJECT_HANDLE, part: Part, mechanism: Mechanism<'_>) -> Result<View> {
-        let view = self.slot().view(key).map_err(|error| match error {
-            Error(CKR_OBJECT_HANDLE_INVALID) => Error(CKR_KEY_HANDLE_INVALID),
-            other => other,
-        })?;
-        if view.part != part {
-            return Err(Error(CKR_KEY_HANDLE_INVALID));
-        }
-        let attributes = view.attributes()?;
-        if !attributes.sign {
-            return Err(Error(CKR_KEY_FUNCTION_NOT_PERMITTED));
-        }
-        let allowed = &attributes.allowed_mechanisms;
-        if !allowed.is_empty() && !allowed.contains(&wide(mechanism.kind)) {
-            return Err(Error(CKR_MECHANISM_INVALID));
-        }
-        Ok(view)
-    }
-}
-
-fn check_key(view: &View, key_type: KeyType) -> Result<&PublicKey> {
-    let key = view.object.public_key().ok_or(Error(CKR_KEY_HANDLE_INVALID))?;
-    if KeyType::of(key) == key_type { Ok(key) } else { Err(Error(CKR_KEY_TYPE_INCONSISTENT)) }
 }

@@ -22,6 +22,8 @@ impl Session {
     /// Opens one.
     pub(crate) fn open(slot: Arc<Slot>, read_write: bool) -> Result<Self> {
         let handle = slot.open_session(read_write)?;
+        // What the configuration names in the TPM becomes the token's; that costs nothing once it is.
+        slot.token()?.adopt_configured();
         Ok(Self { handle, slot, read_write, operations: Mutex::default() })
     }
 
@@ -76,10 +78,19 @@ impl Session {
         match user {
             CKU_USER => self.slot.login(User::User, pin),
             CKU_SO => self.slot.login(User::SecurityOfficer, pin),
-            // No key of ours has CKA_ALWAYS_AUTHENTICATE, so no operation waits for this.
-            CKU_CONTEXT_SPECIFIC => Err(Error(CKR_OPERATION_NOT_INITIALIZED)),
+            CKU_CONTEXT_SPECIFIC => self.login_for_operation(pin),
             _ => Err(Error(CKR_USER_TYPE_INVALID)),
         }
+    }
+
+    /// The login that a key with CKA_ALWAYS_AUTHENTICATE wants for each operation ("Private key objects").
+    fn login_for_operation(&self, pin: &[u8]) -> Result<()> {
+        if !self.operations().awaits_login() {
+            return Err(Error(CKR_OPERATION_NOT_INITIALIZED));
+        }
+        self.slot.token()?.check_pin(User::User, pin)?;
+        self.operations().log_in();
+        Ok(())
     }
 
     /// Logs out.

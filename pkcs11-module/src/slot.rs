@@ -1,13 +1,15 @@
 //! A slot, its token, and what the sessions with it share: login, session objects, object handles.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use cryptoki_sys::*;
+use keyrivet_core::algorithm::{Digest, HashAlgorithm};
 use keyrivet_core::object::{Object, ObjectId, Part};
 use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::built_in::BuiltIn;
 use crate::error::{Error, Result};
 use crate::module::new_handle;
 use crate::object::View;
@@ -30,7 +32,15 @@ struct Shared {
     objects: HashMap<ObjectId, (CK_SESSION_HANDLE, Arc<Object>)>,
     handles: HashMap<CK_OBJECT_HANDLE, Handle>,
     handle_of: HashMap<(ObjectId, Part), CK_OBJECT_HANDLE>,
+    /// Digests that C_GetOperationState saved, by their names; the oldest go when there are too many.
+    saved: VecDeque<(ObjectId, SavedDigest)>,
 }
+
+/// A digest under way, and its hash.
+pub(crate) type SavedDigest = (HashAlgorithm, Digest);
+
+/// How many saved digests are kept: the hashes here cannot be turned into bytes, so they stay in memory.
+const MOST_SAVED: usize = 1024;
 
 /// What an object handle stands for.
 #[derive(Clone, Copy)]
@@ -38,6 +48,7 @@ struct Handle {
     id: ObjectId,
     part: Part,
     private: bool,
+    built_in: Option<BuiltIn>,
 }
 
 impl Shared {
@@ -221,14 +232,28 @@ impl Slot {
     /// The handle of an object's part; always the same one.
     pub(crate) fn handle(&self, object: &Object, part: Part) -> CK_OBJECT_HANDLE {
         let private = object.attributes(part).is_some_and(|attributes| attributes.private);
-        self.shared.lock().handle(Handle { id: object.id, part, private })
+        self.shared.lock().handle(Handle { id: object.id, part, private, built_in: None })
+    }
+
+    /// The handle of something of the token itself.
+    pub(crate) fn handle_of_built_in(&self, built_in: BuiltIn, id: ObjectId) -> CK_OBJECT_HANDLE {
+        self.shared.lock().handle(Handle { id, part: Part::Data, private: false, built_in: Some(built_in) })
+    }
+
+    /// Something of the token itself as an object.
+    pub(crate) fn built_in(&self, token: &Arc<Token>, built_in: BuiltIn) -> View {
+        let object = Arc::new(built_in.object());
+        View { token: token.clone(), object, part: Part::Data, session_object: false, built_in: Some(built_in) }
     }
 
     /// The object behind a handle, as it is now, if it can be seen.
     pub(crate) fn view(&self, handle: CK_OBJECT_HANDLE) -> Result<View> {
         let invalid = Error(CKR_OBJECT_HANDLE_INVALID);
         let shared = self.shared.lock();
-        let Handle { id, part, .. } = *shared.handles.get(&handle).ok_or(invalid)?;
+        let Handle { id, part, built_in, .. } = *shared.handles.get(&handle).ok_or(invalid)?;
+        if let Some(built_in) = built_in {
+            return Ok(self.built_in(self.token()?, built_in));
+        }
         let of_session = shared.objects.get(&id).map(|(_, object)| object.clone());
         drop(shared);
         let token = self.token()?;
@@ -237,7 +262,7 @@ impl Slot {
             Some(object) => object,
             None => token.object(id)?,
         };
-        let view = View { token: token.clone(), object, part, session_object };
+        let view = View { token: token.clone(), object, part, session_object, built_in: None };
         let private = view.object.attributes(part).ok_or(invalid)?.private;
         if private && !self.is_open() { Err(invalid) } else { Ok(view) }
     }
@@ -268,6 +293,24 @@ impl Slot {
     /// Forgets the handle of a part that was destroyed.
     pub(crate) fn forget_handle(&self, id: ObjectId, part: Part) {
         self.shared.lock().forget_handle(id, part);
+    }
+
+    /// Keeps a digest under way; returns its name.
+    pub(crate) fn save_digest(&self, digest: SavedDigest) -> Result<Vec<u8>> {
+        let name = ObjectId::random()?;
+        let mut shared = self.shared.lock();
+        if shared.saved.len() == MOST_SAVED {
+            shared.saved.pop_front();
+        }
+        shared.saved.push_back((name, digest));
+        Ok(name.as_bytes().to_vec())
+    }
+
+    /// A digest that was kept. The name may be used again.
+    pub(crate) fn saved_digest(&self, name: &[u8]) -> Result<SavedDigest> {
+        let shared = self.shared.lock();
+        let found = shared.saved.iter().find(|(known, _)| known.as_bytes() == name);
+        found.map(|(_, digest)| digest.clone()).ok_or(Error(CKR_SAVED_STATE_INVALID))
     }
 
     /// Keeps the login as it is while PINs change.

@@ -487,6 +487,13 @@ pub enum KeyKind {
         /// Size of the modulus, in bits.
         bits: u16,
     },
+    /// RSA with exponent 65537, for signatures with RSASSA-PSS and this hash only.
+    RsaPss {
+        /// Size of the modulus, in bits.
+        bits: u16,
+        /// The hash.
+        hash: HashAlgorithm,
+    },
     /// EC.
     Ec(Curve),
 }

@@ -1,7 +1,7 @@
 //! Private keys made outside, on their way into the TPM.
 
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
-use rsa::traits::PublicKeyParts as _;
+use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 use rsa::{BigUint, RsaPrivateKey};
 use zeroize::Zeroizing;
 
@@ -41,6 +41,16 @@ impl PrivateKey {
         }
         let prime = Zeroizing::new(p.to_bytes_be());
         Ok(Self { public_key, secret: Zeroizing::new(padded(&prime, length)) })
+    }
+
+    /// An RSA key of which the private exponent is given: the primes are found from that.
+    pub fn rsa_from_exponents(modulus: &[u8], exponent: &[u8], private_exponent: &[u8]) -> Result<Self> {
+        let number = BigUint::from_bytes_be;
+        let found =
+            RsaPrivateKey::from_components(number(modulus), number(exponent), number(private_exponent), Vec::new());
+        let key = found.map_err(|error| Error::malformed("RSA private key", error))?;
+        let prime = key.primes().first().ok_or_else(|| Error::malformed("RSA private key", "it has no primes"))?;
+        Self::rsa(modulus, exponent, &Zeroizing::new(prime.to_bytes_be()))
     }
 
     /// An EC key; its point is computed.

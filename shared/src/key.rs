@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
-use crate::public_area::{PublicArea, object_attribute};
+use crate::public_area::{FixedScheme, PublicArea, object_attribute};
 use crate::public_key::{PublicKey, check_digest, padded};
 use crate::token::Token;
 use crate::tpm::{self, Authority, Parent, Place, Tpm, UsableKey};
@@ -27,6 +27,8 @@ pub(crate) struct TpmKey {
     tpm: Tpm,
     place: Arc<KeyPlace>,
     owner: Owner,
+    /// The authValue of its parent, where it is not the one that the configuration knows.
+    parent_auth: Option<Arc<Zeroizing<Vec<u8>>>>,
 }
 
 /// Where a key is, and what the TPM says about it.
@@ -62,17 +64,18 @@ impl TpmKey {
     pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
-        Ok(Self { tpm, place: Arc::new(KeyPlace { source: Source::Wrapped { parent, key }, area }), owner })
+        let place = KeyPlace { source: Source::Wrapped { parent, key }, area };
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     pub(crate) fn persistent(tpm: Tpm, handle: u32, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Persistent(handle), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     pub(crate) fn saved(tpm: Tpm, context: Vec<u8>, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Saved(context), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     /// Uses the key at the TPM.
@@ -81,10 +84,12 @@ impl TpmKey {
         mut operation: impl FnMut(&mut tpm::Connection, &UsableKey<'_>, &Authority) -> Result<T>,
     ) -> Result<T> {
         let authority = self.authority()?;
+        let parent_auth = self.parent_auth()?;
         let (place, policy) = match &self.place.source {
             Source::Wrapped { parent, key } => {
                 let seed = key.secret.as_deref();
-                let place = Place::Wrapped { parent: *parent, public: &key.public, private: &key.private, seed };
+                let (parent, parent_auth) = (*parent, parent_auth.as_slice());
+                let place = Place::Wrapped { parent, parent_auth, public: &key.public, private: &key.private, seed };
                 (place, key.policy.as_slice())
             }
             Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
@@ -95,6 +100,14 @@ impl TpmKey {
             let result = operation(connection, &key, &authority);
             result.map_err(|error| self.diagnose(connection, error))
         })
+    }
+
+    fn parent_auth(&self) -> Result<Zeroizing<Vec<u8>>> {
+        match (&self.parent_auth, &self.place.source) {
+            (Some(value), _) => Ok((**value).clone()),
+            (None, Source::Wrapped { key, .. }) => self.tpm.config().parent_auth(key.parent),
+            (None, Source::Persistent(_) | Source::Saved(_)) => Ok(Zeroizing::default()),
+        }
     }
 
     fn authority(&self) -> Result<Authority> {
@@ -221,6 +234,11 @@ impl Key {
         }
     }
 
+    /// Gives the authValue of its parent, or of that one's hierarchy; the configuration may know it too.
+    pub fn authorise_parent(&mut self, value: Zeroizing<Vec<u8>>) {
+        self.tpm_key.parent_auth = Some(Arc::new(value));
+    }
+
     /// The TPM lets it sign what it is given.
     pub fn may_sign(&self) -> bool {
         self.has(object_attribute::SIGN)
@@ -229,6 +247,24 @@ impl Key {
     /// The TPM lets it decrypt (RSA) or derive (EC).
     pub fn may_decrypt(&self) -> bool {
         self.has(object_attribute::DECRYPT)
+    }
+
+    /// The one scheme that the TPM lets it be used with, if it was made for one.
+    pub fn fixed_scheme(&self) -> Option<FixedScheme> {
+        self.tpm_key.place.area.scheme
+    }
+
+    fn check_fixed_scheme(&self, scheme: SignatureScheme) -> Result<()> {
+        let only = match (self.fixed_scheme(), scheme) {
+            (None, _) | (Some(FixedScheme::Ecdsa(_)), SignatureScheme::Ecdsa) => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(fixed)), SignatureScheme::RsaPkcs1(hash)) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPss(fixed)), SignatureScheme::RsaPss { hash, .. }) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(hash)), _) => format!("PKCS#1 with {}", hash.name()),
+            (Some(FixedScheme::RsaPss(hash)), _) => format!("PSS with {}", hash.name()),
+            (Some(FixedScheme::Ecdsa(hash)), _) => format!("ECDSA with {}", hash.name()),
+            (Some(FixedScheme::Other(id)), _) => format!("the TPM's algorithm 0x{id:04x}"),
+        };
+        Err(Error::Unsupported(format!("this signature by a key that was made for {only} only")))
     }
 
     fn has(&self, usage: u32) -> bool {
@@ -252,6 +288,7 @@ impl Key {
         if !self.may_sign() {
             return Err(Error::Unsupported("signatures by a key that was not made for them".into()));
         }
+        self.check_fixed_scheme(scheme)?;
         let signature = match self.padded_here(scheme, digest)? {
             Some(block) => std::mem::take(&mut *self.rsa(&block)?),
             None => self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest))?,
@@ -264,22 +301,35 @@ impl Key {
         Ok(signature)
     }
 
+    /// Whether it can make signatures of this scheme: the TPM's own, or by the bare RSA operation.
+    pub fn signs(&self, scheme: SignatureScheme) -> bool {
+        match (&*self.public_key, scheme) {
+            (PublicKey::Ec { .. }, _) => scheme == SignatureScheme::Ecdsa,
+            (PublicKey::Rsa { .. }, SignatureScheme::Ecdsa) => false,
+            (PublicKey::Rsa { .. }, _) => self.is_padded_by_tpm(scheme) || self.may_decrypt(),
+        }
+    }
+
+    fn is_padded_by_tpm(&self, scheme: SignatureScheme) -> bool {
+        let hash = match scheme {
+            SignatureScheme::RsaPkcs1(hash) => hash,
+            SignatureScheme::RsaPss { hash, salt_length } if salt_length == hash.digest_length() => hash,
+            _ => return false,
+        };
+        // Which hashes a TPM has, a token knows; those that every scheme of the specification may name are SHA-1 and SHA-2.
+        matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d)) && self.token().is_none_or(|token| token.has_hash(hash))
+    }
+
     /// The block for the bare RSA operation, where `TPM2_Sign` does not know the scheme.
     fn padded_here(&self, scheme: SignatureScheme, data: &[u8]) -> Result<Option<Vec<u8>>> {
         let PublicKey::Rsa { modulus, .. } = &*self.public_key else { return Ok(None) };
-        let by_tpm = |hash: HashAlgorithm| matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d));
-        match scheme {
-            SignatureScheme::RsaPkcs1(hash) if by_tpm(hash) => return Ok(None),
-            SignatureScheme::RsaPss { hash, salt_length } if by_tpm(hash) && salt_length == hash.digest_length() => {
-                return Ok(None);
-            }
-            SignatureScheme::Ecdsa => return Ok(None),
-            _ if self.may_decrypt() => {}
-            _ => {
-                return Err(Error::Unsupported(
-                    "this padding by a key that only signs: the TPM makes others with keys that may decrypt too".into(),
-                ));
-            }
+        if self.is_padded_by_tpm(scheme) || scheme == SignatureScheme::Ecdsa {
+            return Ok(None);
+        }
+        if !self.may_decrypt() {
+            return Err(Error::Unsupported(
+                "this padding by a key that only signs: the TPM makes others with keys that may decrypt too".into(),
+            ));
         }
         let length = modulus.len();
         match scheme {

@@ -28,7 +28,7 @@ impl ObjectId {
     }
 
     /// One that a digest of at least 16 bytes names.
-    pub(crate) fn from_digest(digest: &[u8]) -> Self {
+    pub fn from_digest(digest: &[u8]) -> Self {
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(digest).for_each(|(byte, digest)| *byte = *digest);
         Self(bytes)
@@ -107,11 +107,11 @@ pub struct Attributes {
     pub verify: bool,
     /// `CKA_WRAP` of a secret key.
     pub wrap: bool,
-    /// `CKA_SENSITIVE`; of a key in the TPM always true.
+    /// `CKA_SENSITIVE` of a secret key; of a private key always true.
     pub sensitive: bool,
     /// `CKA_EXTRACTABLE`; of a key in the TPM always false.
     pub extractable: bool,
-    /// `CKA_ALWAYS_SENSITIVE` of a secret key in memory.
+    /// `CKA_ALWAYS_SENSITIVE` of a secret key; of one in the TPM only if the TPM says that it was made there.
     pub always_sensitive: bool,
     /// `CKA_NEVER_EXTRACTABLE` of a secret key in memory.
     pub never_extractable: bool,
@@ -274,7 +274,12 @@ pub enum SecretMaterial {
         imported: bool,
     },
     /// In memory, of a session object: never stored.
-    Memory(Zeroizing<Vec<u8>>),
+    Memory {
+        /// The key.
+        value: Zeroizing<Vec<u8>>,
+        /// Made here, by the system's random numbers: `CKA_LOCAL`.
+        local: bool,
+    },
 }
 
 impl SecretMaterial {
@@ -282,7 +287,7 @@ impl SecretMaterial {
     pub fn length(&self) -> usize {
         match self {
             Self::Tpm { length, .. } => *length,
-            Self::Memory(value) => value.len(),
+            Self::Memory { value, .. } => value.len(),
         }
     }
 }

@@ -51,6 +51,24 @@ impl PcrSelection {
     }
 }
 
+impl PcrSelection {
+    /// Reads a marshalled `TPML_PCR_SELECTION`; `None` where it is no such thing, or names a hash unknown here.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (count, mut rest) = bytes.split_first_chunk()?;
+        let mut banks = Vec::new();
+        for _ in 0..u32::from_be_bytes(*count) {
+            let ([high, low, size], after) = rest.split_first_chunk()?;
+            let (bitmap, after) = after.split_at_checked(usize::from(*size))?;
+            let algorithm = u16::from_be_bytes([*high, *low]);
+            let hash = HashAlgorithm::all().find(|hash| hash.tpm_algorithm() == Some(algorithm))?;
+            let is_set = |pcr: &u8| bitmap.get(usize::from(pcr / 8)).is_some_and(|byte| byte & 1 << (pcr % 8) != 0);
+            banks.push((hash, (0..PCR_COUNT).filter(is_set).collect()));
+            rest = after;
+        }
+        rest.is_empty().then_some(Self(banks))
+    }
+}
+
 impl FromStr for PcrSelection {
     type Err = Error;
 
@@ -136,6 +154,12 @@ impl PolicyStep {
         Self { command: policy_command::PCR, parameters }
     }
 
+    /// The PCRs of `TPM2_PolicyPCR`; `None` of another command.
+    pub fn pcrs(&self) -> Option<PcrSelection> {
+        let (_, selection) = self.pcr_parameters().ok().filter(|_| self.command == policy_command::PCR)?;
+        PcrSelection::from_bytes(selection)
+    }
+
     /// `TPM2_PolicyAuthValue`.
     pub fn auth_value() -> Self {
         Self { command: policy_command::AUTH_VALUE, parameters: Vec::new() }
@@ -177,6 +201,8 @@ mod tests {
         assert_eq!(selection.count(), 3);
         let bytes = [0, 0, 0, 2, 0, 0x0b, 3, 0x81, 0, 0, 0, 4, 3, 0, 0, 0x80];
         assert_eq!(selection.to_bytes(), bytes);
+        assert_eq!(PcrSelection::from_bytes(&bytes), Some(selection));
+        assert_eq!(PcrSelection::from_bytes(&bytes[..15]), None);
         for wrong in ["", "sha256", "sha256:", "sha256:24", "md5:1", "sha224:1", "sha1:1+sha1:2"] {
             assert!(wrong.parse::<PcrSelection>().is_err(), "{wrong}");
         }

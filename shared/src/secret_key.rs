@@ -18,6 +18,13 @@ use crate::key::TpmKey;
 /// Length of AES's blocks and IVs, in bytes.
 pub const AES_BLOCK: usize = 16;
 
+/// A new value for a secret key in memory, by the system's random numbers.
+pub fn random_value(length: usize) -> Result<Zeroizing<Vec<u8>>> {
+    let mut value = Zeroizing::new(vec![0; length]);
+    crate::random::fill(&mut value)?;
+    Ok(value)
+}
+
 /// A secret key, ready for use. Cheap to clone.
 #[derive(Clone)]
 pub struct SecretKey(Place);

@@ -17,6 +17,7 @@ pub(crate) mod later_abi;
 mod output;
 pub(crate) mod params;
 mod provider;
+pub(crate) mod rand;
 pub(crate) mod signature;
 pub(crate) mod store;
 

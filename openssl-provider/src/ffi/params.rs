@@ -51,6 +51,11 @@ impl Descriptor {
     pub(crate) const END: Self =
         Self(OSSL_PARAM { key: ptr::null(), data_type: 0, data: ptr::null_mut(), data_size: 0, return_size: 0 });
 
+    /// The mark at the end of an array that is written.
+    pub(super) const fn end() -> OSSL_PARAM {
+        Self::END.0
+    }
+
     /// A parameter of this name and type.
     pub(crate) const fn new(key: &'static CStr, kind: Kind) -> Self {
         Self(OSSL_PARAM {

@@ -68,3 +68,11 @@ pub(super) unsafe extern "C" fn C_DigestFinal(
         })
     })
 }
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_DigestKey(session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        session.ending(CKF_DIGEST, || session.digest_key(key))
+    })
+}

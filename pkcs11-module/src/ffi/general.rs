@@ -81,7 +81,7 @@ pub(super) unsafe extern "C" fn C_GetInterfaceList(list: CK_INTERFACE_PTR, count
         // SAFETY: `list` has room for `*count` interfaces, as the standard has it.
         let output = unsafe { Output::new(list, count) }?;
         let all = interfaces::all();
-        output.fill(all.len(), || Ok(all.iter().map(|interface| interface.0).collect()))
+        output.fill(all.len(), || Ok(all.iter().map(|interface| interface.0).collect::<Vec<_>>()))
     })
 }
 

@@ -4,7 +4,10 @@ use std::ffi::CStr;
 
 use cryptoki_sys::*;
 
+use super::decrypt::*;
 use super::digest::*;
+use super::dual::*;
+use super::encrypt::*;
 use super::general::*;
 use super::key::*;
 use super::object::*;

@@ -6,6 +6,7 @@ use cryptoki_sys::*;
 
 use crate::error::{Error, Result};
 use crate::mechanism::Mechanism;
+use crate::parameter::Parameter;
 use crate::template::Template;
 
 const BAD: Error = Error(CKR_ARGUMENTS_BAD);
@@ -69,9 +70,38 @@ pub(super) unsafe fn mechanism<'a>(pointer: *const CK_MECHANISM) -> Result<Optio
     // SAFETY: readable, as promised; it need not be aligned.
     let mechanism = unsafe { pointer.read_unaligned() };
     // SAFETY: promised.
-    let parameter = unsafe { bytes(mechanism.pParameter.cast(), mechanism.ulParameterLen) };
-    let parameter = parameter.map_err(|_| Error(CKR_MECHANISM_PARAM_INVALID))?;
+    let parameter = unsafe { parameter(&mechanism) }.map_err(|_| Error(CKR_MECHANISM_PARAM_INVALID))?;
     Ok(Some(Mechanism { kind: mechanism.mechanism, parameter }))
+}
+
+/// A mechanism's parameter, with what its own pointers point to.
+///
+/// # Safety
+/// It is readable for its length, and what it points to for the lengths in it, none of which change during the call.
+unsafe fn parameter<'a>(mechanism: &CK_MECHANISM) -> Result<Parameter<'a>> {
+    // SAFETY: promised.
+    let bytes = unsafe { self::bytes(mechanism.pParameter.cast(), mechanism.ulParameterLen) }?;
+    match mechanism.mechanism {
+        // What is not as long as its structure is no such parameter: the mechanism will say so.
+        CKM_RSA_PKCS_OAEP if bytes.len() == size_of::<CK_RSA_PKCS_OAEP_PARAMS>() => {
+            // SAFETY: any bytes of its size make such a structure, and what it points to is promised.
+            unsafe {
+                let given = bytes.as_ptr().cast::<CK_RSA_PKCS_OAEP_PARAMS>().read_unaligned();
+                let label = self::bytes(given.pSourceData.cast(), given.ulSourceDataLen)?;
+                Ok(Parameter::Oaep { hash: given.hashAlg, mgf: given.mgf, source: given.source, label })
+            }
+        }
+        CKM_ECDH1_DERIVE | CKM_ECDH1_COFACTOR_DERIVE if bytes.len() == size_of::<CK_ECDH1_DERIVE_PARAMS>() => {
+            // SAFETY: any bytes of its size make such a structure, and what it points to is promised.
+            unsafe {
+                let given = bytes.as_ptr().cast::<CK_ECDH1_DERIVE_PARAMS>().read_unaligned();
+                let shared = self::bytes(given.pSharedData, given.ulSharedDataLen)?;
+                let public = self::bytes(given.pPublicData, given.ulPublicDataLen)?;
+                Ok(Parameter::Ecdh { kdf: given.kdf, shared, public })
+            }
+        }
+        _ => Ok(Parameter::Bytes(bytes)),
+    }
 }
 
 /// Attributes that the application wants to read, to be filled in.
@@ -125,28 +155,44 @@ impl<T: Copy> Output<T> {
     }
 
     /// Tells the length; and unless that was the question, has the result made and writes it, if it fits.
-    pub(super) fn fill(self, needed: usize, make: impl FnOnce() -> Result<Vec<T>>) -> Result<()> {
-        // SAFETY: readable, as `new` was promised.
-        let room = unsafe { self.length.read_unaligned() };
-        self.tell(needed);
-        if self.pointer.is_null() {
-            return Ok(());
-        }
-        if room < needed as CK_ULONG {
+    pub(super) fn fill<R: AsRef<[T]>>(self, needed: usize, make: impl FnOnce() -> Result<R>) -> Result<()> {
+        if !self.pointer.is_null() && self.room() < needed as CK_ULONG {
+            self.tell(needed);
             return Err(Error(CKR_BUFFER_TOO_SMALL));
         }
+        self.fill_at_most(needed, make).map(|_| ())
+    }
+
+    /// As [`Self::fill`], where only the result itself tells its length, which is at most `most`. Says whether the
+    /// result was written: if not, the operation that made it is not over.
+    pub(super) fn fill_at_most<R: AsRef<[T]>>(self, most: usize, make: impl FnOnce() -> Result<R>) -> Result<bool> {
+        let room = self.room();
+        self.tell(most);
+        if self.pointer.is_null() {
+            return Ok(false);
+        }
         let result = make()?;
-        if result.len() > needed {
+        let result = result.as_ref();
+        if result.len() > most {
             return Err(Error(CKR_GENERAL_ERROR));
+        }
+        if room < result.len() as CK_ULONG {
+            self.tell(result.len());
+            return Err(Error(CKR_BUFFER_TOO_SMALL));
         }
         // SAFETY: writable for `room` elements, as `new` was promised, and the result has no more; it is our own
         // memory, so they do not overlap; bytes are copied, so that alignment does not matter.
         unsafe {
-            let size = result.len() * size_of::<T>();
+            let size = size_of_val(result);
             std::ptr::copy_nonoverlapping(result.as_ptr().cast::<u8>(), self.pointer.cast::<u8>(), size);
         }
         self.tell(result.len());
-        Ok(())
+        Ok(true)
+    }
+
+    fn room(&self) -> CK_ULONG {
+        // SAFETY: readable, as `new` was promised.
+        unsafe { self.length.read_unaligned() }
     }
 
     fn tell(&self, length: usize) {
@@ -188,6 +234,18 @@ mod tests {
         assert_eq!(fill(Some(&mut buffer), 3, b"abc"), (Ok(()), 3));
         assert_eq!(fill(Some(&mut buffer), 4, b"xyz"), (Ok(()), 3));
         assert_eq!(&buffer, b"xyz\0");
+    }
+
+    #[test]
+    fn a_result_of_unknown_length_needs_only_its_own_room() {
+        let fill = |room: CK_ULONG| {
+            let (mut buffer, mut length) = ([0_u8; 4], room);
+            // SAFETY: `room` is at most the buffer's length.
+            let output = unsafe { Output::new(buffer.as_mut_ptr(), &mut length) }.unwrap();
+            (output.fill_at_most(9, || Ok(b"abc")), length)
+        };
+        assert_eq!(fill(3), (Ok(true), 3));
+        assert_eq!(fill(2), (Err(Error(CKR_BUFFER_TOO_SMALL)), 3));
     }
 
     #[test]

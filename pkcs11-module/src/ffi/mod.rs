@@ -5,7 +5,10 @@
 //! as the application says.
 #![allow(unsafe_code)]
 
+mod decrypt;
 mod digest;
+mod dual;
+mod encrypt;
 mod general;
 mod interfaces;
 mod key;

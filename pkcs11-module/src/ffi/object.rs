@@ -25,6 +25,38 @@ pub(super) unsafe extern "C" fn C_CreateObject(
 }
 
 #[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_CopyObject(
+    session: CK_SESSION_HANDLE,
+    object: CK_OBJECT_HANDLE,
+    attributes: CK_ATTRIBUTE_PTR,
+    count: CK_ULONG,
+    copy: CK_OBJECT_HANDLE_PTR,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        // SAFETY: the template is readable and the handle writable, as the standard has it.
+        let (place, template) = unsafe { (Place::new(copy)?, template(attributes, count)?) };
+        place.set(session.copy(object, &template)?);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_GetObjectSize(
+    session: CK_SESSION_HANDLE,
+    object: CK_OBJECT_HANDLE,
+    size: CK_ULONG_PTR,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        // SAFETY: writable, if not NULL, as the standard has it.
+        let place = unsafe { Place::new(size) }?;
+        place.set(attribute::size(&session.view(object)?)? as CK_ULONG);
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn C_DestroyObject(session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> CK_RV {
     guard(|| module()?.session(session)?.destroy(object))
 }

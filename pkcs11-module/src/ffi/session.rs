@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use super::guard;
-use super::memory::{Place, bytes};
+use super::memory::{Output, Place, bytes};
 use crate::error::Error;
 use crate::module::module;
 
@@ -49,6 +49,42 @@ pub(super) unsafe extern "C" fn C_GetSessionInfo(session: CK_SESSION_HANDLE, inf
         let place = unsafe { Place::new(info) }?;
         place.set(session.info()?);
         Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_GetOperationState(
+    session: CK_SESSION_HANDLE,
+    state: CK_BYTE_PTR,
+    state_length: CK_ULONG_PTR,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        // SAFETY: writable for its length, as the standard has it.
+        let output = unsafe { Output::new(state, state_length) }?;
+        session.is_saveable()?;
+        output.fill(SAVED_STATE, || session.save())
+    })
+}
+
+/// Length of a saved state, which is a name.
+const SAVED_STATE: usize = 16;
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_SetOperationState(
+    session: CK_SESSION_HANDLE,
+    state: CK_BYTE_PTR,
+    state_length: CK_ULONG,
+    encryption_key: CK_OBJECT_HANDLE,
+    authentication_key: CK_OBJECT_HANDLE,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        if state.is_null() {
+            return Err(Error(CKR_ARGUMENTS_BAD));
+        }
+        // SAFETY: readable for its length, as the standard has it.
+        session.restore(unsafe { bytes(state, state_length) }?, [encryption_key, authentication_key])
     })
 }
 

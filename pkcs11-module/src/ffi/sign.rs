@@ -68,3 +68,40 @@ pub(super) unsafe extern "C" fn C_SignFinal(
         })
     })
 }
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_SignRecoverInit(
+    session: CK_SESSION_HANDLE,
+    wanted: CK_MECHANISM_PTR,
+    key: CK_OBJECT_HANDLE,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        // SAFETY: readable, if not NULL, as the standard has it.
+        match unsafe { mechanism(wanted) }? {
+            Some(mechanism) => session.start_sign_recover(mechanism, key),
+            None => {
+                session.operations().cancel(CKF_SIGN_RECOVER);
+                Ok(())
+            }
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_SignRecover(
+    session: CK_SESSION_HANDLE,
+    data: CK_BYTE_PTR,
+    data_length: CK_ULONG,
+    signature: CK_BYTE_PTR,
+    signature_length: CK_ULONG_PTR,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        session.ending(CKF_SIGN_RECOVER, || {
+            // SAFETY: the data is readable for its length, the signature writable for its own, as the standard has it.
+            let (data, output) = unsafe { (bytes(data, data_length)?, Output::new(signature, signature_length)?) };
+            output.fill(session.recoverable_length()?, || session.sign_recoverable(data))
+        })
+    })
+}

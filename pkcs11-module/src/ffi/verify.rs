@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use super::guard;
-use super::memory::{bytes, mechanism};
+use super::memory::{Output, bytes, mechanism};
 use crate::module::module;
 use crate::operation::Data;
 
@@ -69,6 +69,46 @@ pub(super) unsafe extern "C" fn C_VerifyFinal(
             // SAFETY: readable for its length, if not NULL, as the standard has it.
             let signature = unsafe { bytes(signature, signature_length) }?;
             session.verify(Data::GivenInParts, signature)
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_VerifyRecoverInit(
+    session: CK_SESSION_HANDLE,
+    wanted: CK_MECHANISM_PTR,
+    key: CK_OBJECT_HANDLE,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        // SAFETY: readable, if not NULL, as the standard has it.
+        match unsafe { mechanism(wanted) }? {
+            Some(mechanism) => session.start_verify_recover(mechanism, key),
+            None => {
+                session.operations().cancel(CKF_VERIFY_RECOVER);
+                Ok(())
+            }
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn C_VerifyRecover(
+    session: CK_SESSION_HANDLE,
+    signature: CK_BYTE_PTR,
+    signature_length: CK_ULONG,
+    data: CK_BYTE_PTR,
+    data_length: CK_ULONG_PTR,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        session.ending(CKF_VERIFY_RECOVER, || {
+            // SAFETY: the signature is readable for its length, the data writable for its own, as the standard has it.
+            let (signature, output) = unsafe { (bytes(signature, signature_length)?, Output::new(data, data_length)?) };
+            if output.fill_at_most(session.recovered_length()?, || session.recover(signature))? {
+                session.operations().cancel(CKF_VERIFY_RECOVER);
+            }
+            Ok(())
         })
     })
 }

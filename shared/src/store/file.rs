@@ -97,7 +97,7 @@ pub(super) fn to_text(object: &Object) -> Result<String> {
             header.object = Some(attributes.clone());
             key.to_pem()?
         }
-        Body::SecretKey { secret: SecretMaterial::Memory(_), .. } => {
+        Body::SecretKey { secret: SecretMaterial::Memory { .. }, .. } => {
             return Err(Error::Unsupported("storing a secret key that is not in the TPM".into()));
         }
         Body::PublicKey { public_key, attributes } => {

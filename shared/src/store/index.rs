@@ -1,9 +1,14 @@
-//! The derived index of a token's objects: a line per PKCS#11 object, so that look-ups open only what may match.
+//! The derived index of a token's objects: look-ups open only what may match, and read of the index only a few lines.
+//!
+//! Each PKCS#11 object has two lines, one under the digest of its `CKA_ID` and one under that of its label. All lines are
+//! equally long, and sorted, so that a line is found by halving.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use crate::algorithm::HashAlgorithm;
 use crate::error::Result;
 use crate::hex;
 use crate::object::{Object, ObjectId, Part, Query};
@@ -11,67 +16,156 @@ use crate::object::{Object, ObjectId, Part, Query};
 /// Its file, beside the objects.
 pub(super) const FILE: &str = "index";
 
-/// The index's text; `None` where there is none, and readers scan.
-pub(super) fn read(directory: &Path) -> Option<String> {
-    fs::read_to_string(directory.join(FILE)).ok()
+/// A line is `KEY OBJECT ORDER PART\n`: 16 digits of a digest, the object's name, 8 digits that tell in which order
+/// objects were added, the part as a letter.
+const LINE: usize = 16 + 1 + 32 + 1 + 8 + 1 + 1 + 1;
+const KEY: std::ops::Range<usize> = 0..16;
+const OBJECT: std::ops::Range<usize> = 17..49;
+const ORDER: std::ops::Range<usize> = 50..58;
+const PART: usize = 59;
+
+type Line = [u8; LINE];
+
+/// What the digest of a key begins with, so that an id never passes for a label.
+const BY_ID: &[u8] = b"id ";
+const BY_LABEL: &[u8] = b"label ";
+
+fn key(kind: &[u8], value: &[u8]) -> String {
+    hex::encode(&HashAlgorithm::Sha256.digest(&[kind, value].concat())[..8])
 }
 
+fn letter(part: Part) -> u8 {
+    match part {
+        Part::PrivateKey => b'k',
+        Part::PublicKey => b'p',
+        Part::SecretKey => b's',
+        Part::Certificate => b'c',
+        Part::Data => b'd',
+    }
+}
+
+/// The index as a reader has it.
+pub(super) struct Index {
+    file: File,
+    count: u64,
+}
+
+impl Index {
+    /// Opens it; `None` where there is none, or none of ours: readers scan then.
+    pub(super) fn open(directory: &Path) -> Option<Self> {
+        let file = File::open(directory.join(FILE)).ok()?;
+        let length = file.metadata().ok()?.len();
+        (length % LINE as u64 == 0).then_some(Self { file, count: length / LINE as u64 })
+    }
+
+    fn line(&self, number: u64) -> Option<Line> {
+        let mut line = [0; LINE];
+        self.file.read_exact_at(&mut line, number * LINE as u64).ok()?;
+        (line[LINE - 1] == b'\n').then_some(line)
+    }
+
+    /// Objects that may match, each once, in the order in which they were added; `None` if it cannot be read.
+    pub(super) fn select(&self, query: &Query) -> Option<Vec<ObjectId>> {
+        let by_id = query.id.as_ref().map(|id| key(BY_ID, id));
+        let wanted = by_id.or_else(|| query.label.as_ref().map(|label| key(BY_LABEL, label.as_bytes())));
+        let lines = match wanted {
+            Some(key) => self.under(key.as_bytes())?,
+            None => self.lines()?.0,
+        };
+        let part = query.part.map(letter);
+        let fits = |line: &&Line| part.is_none_or(|part| line[PART] == part);
+        let mut found: Vec<_> = lines.iter().filter(fits).map(|line| (&line[ORDER], &line[OBJECT])).collect();
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|(_, object)| std::str::from_utf8(object).ok()?.parse().ok()).collect()
+    }
+
+    /// The lines under one key.
+    fn under(&self, key: &[u8]) -> Option<Vec<Line>> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.line(middle)?[KEY] < *key { low = middle + 1 } else { high = middle }
+        }
+        let mut lines = Vec::new();
+        while low < self.count {
+            let line = self.line(low)?;
+            if line[KEY] != *key {
+                break;
+            }
+            lines.push(line);
+            low += 1;
+        }
+        Some(lines)
+    }
+
+    /// All of it, to be changed.
+    pub(super) fn lines(&self) -> Option<Lines> {
+        let mut bytes = vec![0; usize::try_from(self.count).ok()?.checked_mul(LINE)?];
+        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        let lines: Option<Vec<Line>> = bytes.chunks_exact(LINE).map(|line| line.try_into().ok()).collect();
+        lines.filter(|lines| lines.iter().all(|line| line[LINE - 1] == b'\n')).map(Lines)
+    }
+}
+
+/// The index as a writer has it.
+#[derive(Default)]
+pub(super) struct Lines(Vec<Line>);
+
+impl Lines {
+    /// Puts an object's lines in the place of those it had.
+    pub(super) fn put(&mut self, object: &Object) {
+        let id = object.id.to_string();
+        let place = self.0.iter().find(|line| line[OBJECT] == *id.as_bytes()).map(|line| line[ORDER].to_vec());
+        self.drop(object.id);
+        let order = match place {
+            Some(order) => String::from_utf8_lossy(&order).into_owned(),
+            None => self.next(),
+        };
+        self.push(object, &order);
+    }
+
+    /// Adds the lines of objects that have none.
+    pub(super) fn extend(&mut self, objects: impl Iterator<Item = Object>) {
+        for (order, object) in (0_u32..).zip(objects) {
+            self.push(&object, &format!("{order:08x}"));
+        }
+    }
+
+    fn next(&self) -> String {
+        let last = self.0.iter().map(|line| &line[ORDER]).max();
+        let last = last.and_then(|order| u32::from_str_radix(std::str::from_utf8(order).ok()?, 16).ok());
+        format!("{:08x}", last.map_or(0, |last| last.saturating_add(1)))
+    }
+
+    fn push(&mut self, object: &Object, order: &str) {
+        for part in object.parts() {
+            let Some(attributes) = object.attributes(part) else { continue };
+            for key in [key(BY_ID, &attributes.id), key(BY_LABEL, attributes.label.as_bytes())] {
+                let text = format!("{key} {} {order} {}\n", object.id, char::from(letter(part)));
+                self.0.extend(Line::try_from(text.as_bytes()));
+            }
+        }
+    }
+
+    /// Removes an object's lines.
+    pub(super) fn drop(&mut self, id: ObjectId) {
+        let id = id.to_string();
+        self.0.retain(|line| line[OBJECT] != *id.as_bytes());
+    }
+
+    /// The file's content.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.0.sort_unstable();
+        self.0.concat()
+    }
+}
+
+/// Removes the index: while it is not there, it cannot be wrong.
 pub(super) fn unlink(directory: &Path) -> Result<()> {
     let path = directory.join(FILE);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(super::failed(&path)(error)),
         _ => Ok(()),
-    }
-}
-
-/// Adds an object's lines in the place of those it had.
-pub(super) fn put(lines: &mut String, object: &Object) {
-    drop(lines, object.id);
-    for part in object.parts() {
-        if let Some(attributes) = object.attributes(part) {
-            let (id, label) = (hex::encode(&attributes.id), hex::encode(attributes.label.as_bytes()));
-            lines.push_str(&format!("{} {} {id}, {label},\n", object.id, letter(part)));
-        }
-    }
-}
-
-/// Removes an object's lines.
-pub(super) fn drop(lines: &mut String, id: ObjectId) {
-    let prefix = id.to_string();
-    if lines.contains(&prefix) {
-        *lines = lines.lines().filter(|line| !line.starts_with(&prefix)).flat_map(|line| [line, "\n"]).collect();
-    }
-}
-
-/// The objects of which a line matches the query, each once, in the order of the index.
-pub(super) fn select(lines: &str, query: &Query) -> Vec<ObjectId> {
-    let part = query.part.map(letter);
-    let id = query.id.as_ref().map(|id| format!("{},", hex::encode(id)));
-    let label = query.label.as_ref().map(|label| format!("{},", hex::encode(label.as_bytes())));
-    let mut found: Vec<ObjectId> = Vec::new();
-    for line in lines.lines() {
-        let mut fields = line.split(' ');
-        let Some(object) = fields.next() else { continue };
-        let matches = fields.next().is_some_and(|field| part.is_none_or(|part| field == part))
-            && fields.next().is_some_and(|field| id.as_ref().is_none_or(|id| field == id))
-            && fields.next().is_some_and(|field| label.as_ref().is_none_or(|label| field == label));
-        if matches {
-            if let Ok(object) = object.parse() {
-                if found.last() != Some(&object) {
-                    found.push(object);
-                }
-            }
-        }
-    }
-    found
-}
-
-fn letter(part: Part) -> &'static str {
-    match part {
-        Part::PrivateKey => "private",
-        Part::PublicKey => "public",
-        Part::SecretKey => "secret",
-        Part::Certificate => "certificate",
-        Part::Data => "data",
     }
 }

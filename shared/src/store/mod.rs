@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::object::{Object, ObjectId, Query};
 
+use index::{Index, Lines};
 pub(crate) use token_file::{TokenFile, UserSecret};
 
 const TOKEN_FILE: &str = "token.toml";
@@ -140,8 +141,8 @@ impl TokenDirectory {
 
     /// The objects that may match: those the index names, or without an index all there are.
     pub(crate) fn candidates(&self, query: &Query) -> Result<Vec<ObjectId>> {
-        match index::read(&self.path) {
-            Some(index) => Ok(index::select(&index, query)),
+        match Index::open(&self.path).and_then(|index| index.select(query)) {
+            Some(found) => Ok(found),
             None => self.ids(),
         }
     }
@@ -159,14 +160,14 @@ impl TokenDirectory {
         let path = self.object_path(object.id);
         let text = file::to_text(object)?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        self.changing(|| self.replace(name, text.as_bytes()), |lines| index::put(lines, object))
+        self.changing(|| self.replace(name, text.as_bytes()), |lines| lines.put(object))
     }
 
     /// Removes an object. The caller holds the lock.
     pub(crate) fn remove(&self, id: ObjectId) -> Result<()> {
         let path = self.object_path(id);
         let remove = || fs::remove_file(&path).map_err(failed(&path)).and_then(|()| sync(&self.path));
-        self.changing(remove, |lines| index::drop(lines, id))
+        self.changing(remove, |lines| lines.drop(id))
     }
 
     /// Removes every object. The caller holds the lock.
@@ -180,30 +181,26 @@ impl TokenDirectory {
     }
 
     /// A change with the index out of the way: it is unlinked first and written last, so it is never wrong.
-    fn changing(&self, change: impl FnOnce() -> Result<()>, update: impl FnOnce(&mut String)) -> Result<()> {
-        let mut lines = match index::read(&self.path) {
-            Some(lines) => lines,
-            None => self.rebuild_index(),
-        };
+    fn changing(&self, change: impl FnOnce() -> Result<()>, update: impl FnOnce(&mut Lines)) -> Result<()> {
+        let index = Index::open(&self.path).and_then(|index| index.lines());
+        let mut lines = index.unwrap_or_else(|| self.rebuild_index());
         index::unlink(&self.path)?;
         change()?;
         update(&mut lines);
         // Without an index readers scan: that it cannot be written is no reason to fail.
-        let _ = self.replace_unsynced(index::FILE, lines.as_bytes());
+        let _ = self.replace_unsynced(index::FILE, &lines.into_bytes());
         Ok(())
     }
 
     /// The index as the files tell it; sweeps what killed writers left.
-    fn rebuild_index(&self) -> String {
+    fn rebuild_index(&self) -> Lines {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        let mut lines = String::new();
-        for object in self.ids().into_iter().flatten().filter_map(|id| self.read(id).ok()) {
-            index::put(&mut lines, &object);
-        }
+        let mut lines = Lines::default();
+        lines.extend(self.ids().into_iter().flatten().filter_map(|id| self.read(id).ok()));
         lines
     }
 
@@ -309,6 +306,34 @@ mod tests {
         directory.remove(one.id).unwrap();
         assert_eq!(directory.candidates(&labelled("two")).unwrap(), [two.id]);
         assert!(directory.candidates(&labelled("one")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn objects_keep_the_order_in_which_they_were_added() {
+        let (_folder, directory) = directory();
+        let mut objects: Vec<_> = (0..20).map(|number| object("same", number)).collect();
+        objects.iter().for_each(|object| directory.write(object).unwrap());
+        objects[3].attributes_mut(Part::Data).unwrap().id = vec![99];
+        directory.write(&objects[3]).unwrap();
+        let ids: Vec<_> = objects.iter().map(|object| object.id).collect();
+        assert_eq!(directory.candidates(&Query::default()).unwrap(), ids);
+        assert_eq!(directory.candidates(&labelled("same")).unwrap(), ids);
+    }
+
+    #[test]
+    fn a_damaged_index_is_as_good_as_none() {
+        let (_folder, directory) = directory();
+        let (one, two) = (object("one", 1), object("two", 2));
+        directory.write(&one).unwrap();
+        directory.write(&two).unwrap();
+        let path = directory.path.join(index::FILE);
+        let whole = fs::read(&path).unwrap();
+        for damaged in [&whole[1..], &whole[..whole.len() - 1], &vec![b'x'; whole.len()]] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(directory.candidates(&labelled("one")).unwrap().len(), 2);
+        }
+        directory.write(&one).unwrap();
+        assert_eq!(directory.candidates(&labelled("one")).unwrap(), [one.id]);
     }
 
     #[test]

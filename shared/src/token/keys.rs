@@ -82,7 +82,9 @@ impl Token {
                 let owner = Owner::Token(self.clone(), key.owner(object.id));
                 TpmKey::wrapped(self.tpm.clone(), key.clone(), owner).map(SecretKey::in_tpm)
             }
-            Body::SecretKey { secret: SecretMaterial::Memory(value), .. } => Ok(SecretKey::in_memory(value.clone())),
+            Body::SecretKey { secret: SecretMaterial::Memory { value, .. }, .. } => {
+                Ok(SecretKey::in_memory(value.clone()))
+            }
             _ => Err(Error::Unsupported("an object without a secret key".into())),
         }
     }

@@ -148,6 +148,11 @@ impl Token {
         }
     }
 
+    /// Whether its TPM has this hash.
+    pub(crate) fn has_hash(&self, hash: HashAlgorithm) -> bool {
+        self.file.load().hashes.contains(&hash)
+    }
+
     /// Logs in. With an empty user PIN an empty `pin` succeeds and any other is wrong, without the TPM.
     ///
     /// Errors: [`Error::PinIncorrect`], [`Error::PinLocked`], [`Error::PinNotInitialized`], [`Error::TpmReplaced`].
