@@ -14,12 +14,12 @@ pub(crate) fn at_exit(function: extern "C" fn()) {
     unsafe { libc::atexit(function) };
 }
 
-/// Has `function` called in each forked child, before `fork` returns there.
+/// Has `before` called before each fork, and `parent` or `child` after it, on the thread that forks.
 ///
-/// It may only do what is async-signal-safe: other threads of the parent may have held any lock.
-pub(crate) fn at_fork_in_child(function: unsafe extern "C" fn()) {
-    // SAFETY: the function is static and never unloaded; it keeps to async-signal-safe calls.
-    unsafe { libc::pthread_atfork(None, None, Some(function)) };
+/// In the child only what is async-signal-safe is allowed: other threads of the parent may have held any lock.
+pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: the functions are static and never unloaded; the child's keeps to async-signal-safe calls.
+    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
 /// Closes a descriptor of which no owner in this process will ever make use again.

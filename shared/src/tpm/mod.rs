@@ -2,6 +2,7 @@
 
 mod capability;
 mod connection;
+mod fork;
 mod key;
 mod lock;
 mod object;

@@ -26,6 +26,7 @@ use tss_esapi::structures::Public;
 use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::fork::Exchange;
 use super::session::{self as hmac_session, Session, session_attribute};
 use crate::algorithm::HashAlgorithm;
 use crate::error::{Error, Result};
@@ -78,6 +79,7 @@ unsafe impl Send for Sapi {}
 
 impl Drop for Sapi {
     fn drop(&mut self) {
+        let _exchange = Exchange::begin();
         let context = self.context();
         // SAFETY: both contexts were initialised by `open` and are not used after this.
         unsafe {
@@ -94,8 +96,10 @@ impl Sapi {
         let name = CString::new(tcti).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
         crate::ffi::silence_libtss2();
         let mut context = null_mut();
+        let exchange = Exchange::begin();
         // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
         check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
+        drop(exchange);
         // SAFETY: a pure function.
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
         let mut sapi = Self { tcti: context, context: vec![0_u128; size.div_ceil(16)].into_boxed_slice() };
@@ -139,6 +143,7 @@ impl Sapi {
             check(prepare(context)).map_err(failed)?;
             self.authorise(names, auth, failed)?;
             let start = Instant::now();
+            let exchange = Exchange::begin();
             // SAFETY: the command was prepared and authorised above, in this context.
             let code = unsafe {
                 match Tss2_Sys_ExecuteAsync(context) {
@@ -146,6 +151,7 @@ impl Sapi {
                     code => code,
                 }
             };
+            drop(exchange);
             log::write(
                 Topic::Tpm,
                 format_args!("{command} 0x{code:03x} {:.2} ms", start.elapsed().as_secs_f64() * 1e3),
