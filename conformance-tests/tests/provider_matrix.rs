@@ -1,4 +1,4 @@
-//! Every job of the `openssl` command, with keys in a file and in a token, however the provider is activated.
+//! Every job of the `openssl` command, with keys in a file, in a token and at a handle, however the provider is activated.
 
 mod matrix;
 
@@ -155,6 +155,10 @@ fn pkeyutl_signs_verifies_decrypts_and_derives() {
     let pss = "
         tpm: pkeyutl -sign PSS -pkeyopt rsa_pss_saltlen:digest -inkey KEY -in digest -out signature
         plain: pkeyutl -verify PSS -pkeyopt rsa_pss_saltlen:32 -pubin -inkey KEY.pub -in digest -sigfile signature
+        tpm: pkeyutl -sign PSS -pkeyopt rsa_pss_saltlen:20 -inkey KEY -in digest -out signature
+        plain: pkeyutl -verify PSS -pkeyopt rsa_pss_saltlen:20 -pubin -inkey KEY.pub -in digest -sigfile signature
+        tpm: pkeyutl -sign PSS -pkeyopt rsa_pss_saltlen:max -inkey KEY -in digest -out signature
+        plain: pkeyutl -verify PSS -pkeyopt rsa_pss_saltlen:max -pubin -inkey KEY.pub -in digest -sigfile signature
         keyrivet: pkeyutl -verify PSS -pkeyopt rsa_pss_saltlen:auto -inkey KEY -in digest -sigfile signature";
     let pss = pss.replace("PSS", "-pkeyopt digest:sha256 -pkeyopt rsa_padding_mode:pss");
     let decrypt = "

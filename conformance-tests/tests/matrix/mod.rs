@@ -15,10 +15,10 @@ pub(crate) mod activation;
 use activation::{Activation, plain_openssl};
 use conformance_tests::{Device, Hold, Token};
 
-/// RSA keys, as `genpkey` and `pkcs11-tool` call them.
-pub(crate) const RSA: Kind = Kind { genpkey: ["RSA", "rsa_keygen_bits:2048"], token: "rsa:2048" };
+/// RSA keys, as `genpkey`, `pkcs11-tool` and `tpm2_create` call them.
+pub(crate) const RSA: Kind = Kind { genpkey: ["RSA", "rsa_keygen_bits:2048"], token: "rsa:2048", tpm2: "rsa2048" };
 /// Keys on P-256.
-pub(crate) const EC: Kind = Kind { genpkey: ["EC", "group:P-256"], token: "EC:prime256v1" };
+pub(crate) const EC: Kind = Kind { genpkey: ["EC", "group:P-256"], token: "EC:prime256v1", tpm2: "ecc256" };
 
 const PIN: &str = "123456";
 /// How `openssl` can be told of the provider.
@@ -34,6 +34,7 @@ const AROUND: [&str; 5] = ["StartAuthSession", "Load", "Unseal", "FlushContext",
 pub(crate) struct Kind {
     genpkey: [&'static str; 2],
     token: &'static str,
+    tpm2: &'static str,
 }
 
 /// A device with one kind of key, once in each place where a key may be.
@@ -58,11 +59,13 @@ impl Matrix {
         let token = Token::new(&device, "gateway", PIN);
         token.generate(kind.token, "key", "01");
         device.new_key_file(kind.genpkey, "key.pem");
+        persist(&device, kind.tpm2);
         let uri = "pkcs11:token=gateway;object=key;type=private?pin-source=file:gateway.pin";
         device.wrap_uri(uri, "wrapped.pem");
         let keys = vec![
             Key { name: "file", reference: "key.pem".into(), file: Some("key.pem") },
             Key { name: "token", reference: uri.into(), file: Some("wrapped.pem") },
+            Key { name: "handle", reference: HANDLE.into(), file: None },
         ];
         let this = Self { keys, device };
         for key in &this.keys {
@@ -131,4 +134,18 @@ impl Key {
             .fold(line.to_owned(), |line, kind| line.replace(&format!("KEY.{kind}"), &format!("{}.{kind}", self.name)));
         line.replace("KEY", &self.reference)
     }
+}
+
+/// Where the persistent key is.
+const HANDLE: &str = "handle:0x81000100";
+
+/// Makes a persistent key with tpm2-tools, as one that was there before us.
+fn persist(device: &Device, kind: &str) {
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|sign|decrypt";
+    let run = |line: String| device.run(&line.split_whitespace().collect::<Vec<_>>()).ok();
+    let _ = run(format!("tpm2_create -Q -C 0x81000001 -G {kind} -a {attributes} -u made.pub -r made.priv"));
+    let _ = run("tpm2_load -Q -C 0x81000001 -u made.pub -r made.priv -c made.ctx".into());
+    let handle = HANDLE.trim_start_matches("handle:");
+    let _ = run(format!("tpm2_evictcontrol -Q -C o -c made.ctx {handle}"));
+    let _ = run("tpm2_flushcontext -t".into());
 }
