@@ -25,6 +25,7 @@ pkg-config                                          pkg-config
 '
 packages_for_tests='
 readelf                                             binutils
+kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
 /usr/lib/*/libtss2-tcti-tabrmd.so.0                 libtss2-tcti-tabrmd0
