@@ -33,6 +33,7 @@ dbus-daemon                                         dbus
 stunnel4                                            stunnel4
 /usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl
 python3                                             python3
+gcore                                               gdb
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
 '
 

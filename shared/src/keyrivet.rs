@@ -82,6 +82,11 @@ impl Keyrivet {
         }
         let token = Arc::new(Token::new(self.tpm().clone(), directory, file));
         tokens.insert(serial, token.clone());
+        drop(tokens);
+        // Nobody logs in to a token without a PIN.
+        if token.is_open() {
+            token.adopt_configured();
+        }
         Ok(token)
     }
 

@@ -161,7 +161,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let key = self.key.take().map(|key| key.handle);
+        let key = self.key.take().and_then(|key| key.transient());
         let session = self.session.take().map(|held| held.session.handle);
         for handle in key.into_iter().chain(session) {
             // Nobody is left to tell; a resource manager flushes what we cannot.

@@ -64,6 +64,16 @@ pub(super) fn is_out_of_memory(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x902 | 0x903))
 }
 
+/// Something is at a persistent handle already: NV_DEFINED.
+pub(super) fn is_taken(error: &Error) -> bool {
+    tpm_code(error) == Some(0x14c)
+}
+
+/// No room for another persistent object: NV_SPACE.
+pub(super) fn is_full(error: &Error) -> bool {
+    tpm_code(error) == Some(0x14b)
+}
+
 /// Gives a failure of the connection its own error, which says where the TPM was looked for.
 pub(super) fn explain(error: Error, config: &Config) -> Error {
     match error {
