@@ -323,3 +323,10 @@ fn attributes(template: &[Given]) -> Vec<CK_ATTRIBUTE> {
     };
     template.iter().map(attribute).collect()
 }
+
+/// `r || s` as OpenSSL takes it, in DER.
+pub(crate) fn ecdsa_der(signature: &[u8]) -> Vec<u8> {
+    let number = |bytes| openssl::bn::BigNum::from_slice(bytes).unwrap();
+    let (r, s) = signature.split_at(signature.len() / 2);
+    openssl::ecdsa::EcdsaSig::from_private_components(number(r), number(s)).unwrap().to_der().unwrap()
+}
