@@ -6,7 +6,7 @@ mod walk;
 
 use std::ptr::null_mut;
 
-use conformance_tests::Device;
+use conformance_tests::{Device, Hold};
 use cryptoki_sys::*;
 use raw::{PIN, call};
 use walk::{Argument, Effect, Function, Login, TABLE, Thing, When, World, function, open, working};
@@ -145,6 +145,27 @@ fn no_data_needs_no_pointer() {
 }
 
 #[test]
+fn a_length_that_no_memory_has_is_refused_before_a_byte_is_read() {
+    let (_device, world) = open();
+    for function in working() {
+        for (word, argument) in function.parts() {
+            if !matches!(argument, Argument::Bytes(_) | Argument::Template(_) | Argument::Wanted) {
+                continue;
+            }
+            for length in [usize::MAX, usize::MAX / 2 + 1, isize::MAX as usize] {
+                let mut call = world.prepare(function);
+                call.words[word + 1] = length;
+                // The largest length of bytes that memory could have is no lie that anybody could see through.
+                if matches!(argument, Argument::Bytes(_)) && length == isize::MAX as usize {
+                    continue;
+                }
+                assert_eq!(call.run(), Err(CKR_ARGUMENTS_BAD), "{}, {length:#x}", function.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_session_that_is_none_is_told_before_anything_else() {
     let (_device, world) = open();
     for function in TABLE.iter().filter(|function| function.when == When::Initialised) {
@@ -225,7 +246,11 @@ fn an_object_that_is_none_has_the_functions_own_code() {
 fn stale(world: &World, function: &Function, thing: Option<Thing>) -> Vec<CK_OBJECT_HANDLE> {
     let destroyed = world.object(Thing::Scrap);
     call!(world.raw, C_DestroyObject(world.main(), destroyed)).unwrap();
-    let never = [CK_OBJECT_HANDLE::MAX, destroyed + 1_000_000, destroyed];
+    // An object of a session that is closed.
+    let session = world.raw.open(0);
+    let closed = world.raw.create(session, &[(CKA_CLASS, raw::number(CKO_DATA))]).unwrap();
+    call!(world.raw, C_CloseSession(session)).unwrap();
+    let never = [CK_OBJECT_HANDLE::MAX, destroyed + 1_000_000, destroyed, closed];
     let mut handles = never.to_vec();
     match thing {
         // Here 0 is "no key is needed".
@@ -235,6 +260,38 @@ fn stale(world: &World, function: &Function, thing: Option<Thing>) -> Vec<CK_OBJ
     }
     assert!(function.when == When::Initialised);
     handles
+}
+
+#[test]
+fn an_object_that_another_process_destroyed_is_none() {
+    // They take turns at the TPM.
+    let device = Device::with_hold(Hold::Default);
+    let world = World::new(&device);
+    for function in working().filter(|function| function.after.is_empty()) {
+        for (word, argument) in function.parts() {
+            let Argument::Object(thing, code) = argument else { continue };
+            // What is the session's no other process sees.
+            if thing == Thing::Secret {
+                continue;
+            }
+            let call = world.prepare(function);
+            let kind = match thing {
+                Thing::Rsa | Thing::Ec => "privkey",
+                Thing::RsaPublic | Thing::EcPublic => "pubkey",
+                Thing::Aes | Thing::Mac => "secrkey",
+                Thing::Data | Thing::Scrap | Thing::Secret => "data",
+            };
+            let label = world.raw.get(world.main(), call.words[word] as CK_OBJECT_HANDLE, CKA_LABEL).unwrap();
+            let label = String::from_utf8(label).unwrap();
+            let tool = ["--token-label", "dev", "--login", "--pin", "1234", "--delete-object", "--type", kind];
+            let _ = device.pkcs11_tool(&[&tool[..], &["--label", &label]].concat()).ok();
+            assert_eq!(call.run(), Err(code), "{}", function.name);
+            // The other half goes as well, so that the next function finds a pair again.
+            for rest in world.raw.find(world.main(), &[(CKA_LABEL, label.into_bytes())]) {
+                call!(world.raw, C_DestroyObject(world.main(), rest)).unwrap();
+            }
+        }
+    }
 }
 
 /// The functions that use a key by a mechanism: the word of its handle, the key, and what another type is called.
