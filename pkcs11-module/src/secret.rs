@@ -187,6 +187,11 @@ impl Session {
             new.draft.attributes.extractable = true;
         }
         self.check_new(&new.draft)?;
+        // "CKA_VALUE_LEN when neither the key type of the unwrapped key nor the unwrapping mechanism unambiguously
+        // determine the length": these fill blocks with zeros, and only AES has keys of whole blocks.
+        if matches!(work, Work::Aes(_)) && kind != SecretKind::Aes && new.draft.value_length.is_none() {
+            return Err(Error(CKR_TEMPLATE_INCOMPLETE));
+        }
         let named = |error| match error {
             Error(CKR_ENCRYPTED_DATA_INVALID) => Error(CKR_WRAPPED_KEY_INVALID),
             Error(CKR_ENCRYPTED_DATA_LEN_RANGE) => Error(CKR_WRAPPED_KEY_LEN_RANGE),
