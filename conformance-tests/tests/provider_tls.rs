@@ -27,6 +27,28 @@ fn tls_1_3_works_with_ec_keys() {
     handshakes(["EC", "group:P-256"], "-tls1_3");
 }
 
+#[test]
+fn tls_1_3_and_1_2_work_with_rsa_pss_keys() {
+    for version in ["-tls1_2", "-tls1_3"] {
+        handshakes(["RSA-PSS", "rsa_keygen_bits:2048"], version);
+    }
+}
+
+#[test]
+fn the_rsa_key_exchange_of_tls_1_2_decrypts_once_in_the_tpm() {
+    let device = Device::with_hold(Hold::Default);
+    device.new_key_file(["RSA", "rsa_keygen_bits:2048"], "key.pem");
+    let names = "req -x509 -new -key key.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost -out crt.pem";
+    let _ = Activation::DefaultFirst.openssl(&device, names).ok();
+    for activation in ALL {
+        let (said, cost) = handshake(&device, activation, "-tls1_2 -cipher AES256-GCM-SHA384");
+        assert!(said.contains("Verify return code: 0 (ok)") && said.contains("olleh"), "{activation:?}: {said}");
+        for name in ["RSA_Decrypt", "Sign"] {
+            assert_eq!(cost.iter().filter(|command| *command == name).count(), 1, "{activation:?} {cost:?}");
+        }
+    }
+}
+
 /// Handshakes with the same key and certificate on both sides; each group of ephemeral keys, each activation.
 fn handshakes(kind: [&str; 2], version: &str) {
     let device = Device::with_hold(Hold::Default);

@@ -302,7 +302,12 @@ pub(crate) fn check_derived(view: &View, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) 
     };
     // Some give a serial number without its header.
     let same = actual == value || (kind == CKA_SERIAL_NUMBER && actual.get(2..) == Some(value));
-    if same { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
+    match kind {
+        _ if same => Ok(()),
+        // "If there is a mismatch, the command SHALL return CKR_ATTRIBUTE_VALUE_INVALID" ("Private key objects").
+        CKA_PUBLIC_KEY_INFO => Err(Error(CKR_ATTRIBUTE_VALUE_INVALID)),
+        _ => Err(Error(CKR_TEMPLATE_INCONSISTENT)),
+    }
 }
 
 /// The attributes that a new object's template must give.

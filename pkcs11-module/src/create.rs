@@ -48,7 +48,7 @@ impl Session {
                 let der = draft.value.map(|value| value.to_vec()).unwrap_or_default();
                 Body::Certificate { der, attributes: draft.attributes }
             }
-            _ => Body::PublicKey { public_key: draft.public_key()?, attributes: draft.attributes },
+            _ => Body::PublicKey { public_key: draft.public_key()?, local: false, attributes: draft.attributes },
         };
         Ok(Object { id, body })
     }

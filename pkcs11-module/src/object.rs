@@ -385,7 +385,7 @@ fn copied(view: &View, draft: Draft) -> Result<Object> {
     let id = ObjectId::random()?;
     let body = match view.object.body.clone() {
         Body::KeyPair { public_key, .. } | Body::PublicKey { public_key, .. } if view.part == Part::PublicKey => {
-            Body::PublicKey { public_key, attributes: Attributes { local: view.is_local()?, ..attributes } }
+            Body::PublicKey { public_key, local: view.is_local()?, attributes }
         }
         // Only the original is at its place in the TPM.
         Body::KeyPair {

@@ -2,6 +2,8 @@
 
 use der::asn1::ObjectIdentifier;
 
+use crate::error::{Error, Result};
+
 /// A hash function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HashAlgorithm {
@@ -333,12 +335,16 @@ impl Curve {
     ///
     /// ECDSA uses the leftmost bits of the digest as a number (FIPS 186-5, 6.4.1), so cutting on the right and
     /// padding on the left changes nothing, and one TPM scheme per curve serves every hash.
-    pub fn ecdsa_input(self, digest: &[u8]) -> Vec<u8> {
+    /// Errors: [`Error::DataInvalid`] for more than SHA-512 gives on P-521, whose number no hash of a TPM is long enough for.
+    pub fn ecdsa_input(self, digest: &[u8]) -> Result<Vec<u8>> {
         let length = self.ecdsa_hash().digest_length();
+        if digest.len() > length && self.bits() > 8 * length {
+            return Err(Error::DataInvalid(format!("a TPM signs at most {length} bytes with this curve")));
+        }
         let leftmost = &digest[..digest.len().min(length)];
         let mut input = vec![0; length - leftmost.len()];
         input.extend_from_slice(leftmost);
-        input
+        Ok(input)
     }
 }
 
@@ -370,6 +376,14 @@ pub enum EncryptionScheme {
     /// As [`Self::RsaPkcs1`], but a ciphertext with wrong padding decrypts, in constant time, to what looks like a
     /// message: nobody learns from it whether the padding was right (Bleichenbacher).
     RsaPkcs1Implicit,
+    /// As [`Self::RsaPkcs1`], for the 48 bytes of TLS's RSA key exchange (RFC 5246, 7.4.7.1): whatever is wrong gives
+    /// random ones, in constant time.
+    RsaPkcs1Tls {
+        /// The version that the client offered, which the secret begins with.
+        client: u16,
+        /// Another one that it may begin with, for old clients' sake.
+        negotiated: Option<u16>,
+    },
     /// RSAES-OAEP (RFC 8017, 7.1).
     RsaOaep {
         /// The hash of the label.
@@ -479,6 +493,13 @@ pub enum KeyKind {
         /// Size of the modulus, in bits.
         bits: u16,
     },
+    /// RSA with exponent 65537, for signatures with RSASSA-PSS and this hash only.
+    RsaPss {
+        /// Size of the modulus, in bits.
+        bits: u16,
+        /// The hash.
+        hash: HashAlgorithm,
+    },
     /// EC.
     Ec(Curve),
 }
@@ -527,8 +548,9 @@ mod tests {
 
     #[test]
     fn ecdsa_input_keeps_the_number() {
-        assert_eq!(Curve::P256.ecdsa_input(&[7; 20])[..12], [0; 12]);
-        assert_eq!(Curve::P256.ecdsa_input(&[7; 64]), vec![7; 32]);
-        assert_eq!(Curve::P521.ecdsa_input(&[7; 64]), vec![7; 64]);
+        assert_eq!(Curve::P256.ecdsa_input(&[7; 20]).unwrap()[..12], [0; 12]);
+        assert_eq!(Curve::P256.ecdsa_input(&[7; 64]).unwrap(), vec![7; 32]);
+        assert_eq!(Curve::P521.ecdsa_input(&[7; 64]).unwrap(), vec![7; 64]);
+        assert!(Curve::P521.ecdsa_input(&[7; 65]).is_err());
     }
 }

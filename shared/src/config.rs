@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::policy::PcrSelection;
@@ -33,6 +34,18 @@ pub struct Config {
     pub pcrs: Option<PcrSelection>,
     /// What is in the TPM already and is to be an object of a token.
     pub adopt: Vec<Adopt>,
+    /// Parents of key files that have an authValue.
+    pub parents: Vec<ParentAuth>,
+}
+
+/// The authValue of a parent of key files.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ParentAuth {
+    /// A persistent key, or a hierarchy (0x40000001 owner).
+    pub handle: u32,
+    /// The file with its authValue.
+    pub auth_file: PathBuf,
 }
 
 /// A persistent key or an NV certificate to be adopted.
@@ -62,6 +75,7 @@ struct File {
     sha1_signatures: bool,
     pcrs: Option<String>,
     adopt: Vec<AdoptText>,
+    parent: Vec<ParentAuth>,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +142,17 @@ impl Config {
             sha1_signatures: file.sha1_signatures,
             pcrs: file.pcrs.map(|text| text.parse()).transpose()?,
             adopt: file.adopt.into_iter().map(AdoptText::read).collect::<Result<_>>()?,
+            parents: file.parent,
         })
+    }
+
+    /// The authValue of a parent of key files, empty unless the configuration names a file with it.
+    pub(crate) fn parent_auth(&self, handle: u32) -> Result<Zeroizing<Vec<u8>>> {
+        let Some(entry) = self.parents.iter().find(|entry| entry.handle == handle) else {
+            return Ok(Zeroizing::default());
+        };
+        let failed = |source| Error::Store { path: entry.auth_file.clone(), source };
+        std::fs::read(&entry.auth_file).map(Zeroizing::new).map_err(failed)
     }
 }
 
@@ -187,6 +211,11 @@ mod tests {
         assert!(config.sha1_signatures);
         assert_eq!(config.pcrs.unwrap().to_string(), "sha256:0,7");
         assert_eq!((config.adopt[0].handle, config.adopt[0].id.as_slice()), (0x8101_0001, &[1][..]));
+        let parent = "[[parent]]\nhandle = 0x81000002\nauth_file = '/f'\n";
+        let config = with(parent, &[("KEYRIVET_STORE", "/s")]).unwrap();
+        assert_eq!((config.parents[0].handle, config.parents[0].auth_file.as_path()), (0x8100_0002, Path::new("/f")));
+        assert!(config.parent_auth(0x8100_0003).unwrap().is_empty());
+        assert!(config.parent_auth(0x8100_0002).is_err());
         for wrong in ["pcrs = 'x'", "[[adopt]]\ntoken = 't'\nhandle = 5", "[[adopt]]\ntoken = 't'"] {
             assert!(with(wrong, &[("KEYRIVET_STORE", "/s")]).is_err(), "{wrong}");
         }

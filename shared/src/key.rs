@@ -5,9 +5,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
-use crate::public_area::{PublicArea, object_attribute};
+use crate::public_area::{FixedScheme, PublicArea, object_attribute};
 use crate::public_key::{PublicKey, check_digest, padded};
 use crate::token::Token;
 use crate::tpm::{self, Authority, Parent, Place, Tpm, UsableKey};
@@ -27,6 +28,8 @@ pub(crate) struct TpmKey {
     tpm: Tpm,
     place: Arc<KeyPlace>,
     owner: Owner,
+    /// The authValue of its parent, where it is not the one that the configuration knows.
+    parent_auth: Option<Arc<Zeroizing<Vec<u8>>>>,
 }
 
 /// Where a key is, and what the TPM says about it.
@@ -68,17 +71,18 @@ impl TpmKey {
     fn placed(tpm: Tpm, key: Tss2Key, placed: Option<u32>, owner: Owner) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
-        Ok(Self { tpm, place: Arc::new(KeyPlace { source: Source::Wrapped { parent, key, placed }, area }), owner })
+        let place = KeyPlace { source: Source::Wrapped { parent, key, placed }, area };
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     pub(crate) fn persistent(tpm: Tpm, handle: u32, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Persistent(handle), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     pub(crate) fn saved(tpm: Tpm, context: Vec<u8>, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Saved(context), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
     /// Uses the key at the TPM.
@@ -87,11 +91,13 @@ impl TpmKey {
         mut operation: impl FnMut(&mut tpm::Connection, &UsableKey<'_>, &Authority) -> Result<T>,
     ) -> Result<T> {
         let authority = self.authority()?;
+        let parent_auth = self.parent_auth()?;
+        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then_some(StackWiped);
         let (place, policy) = match &self.place.source {
             Source::Wrapped { parent, key, placed } => {
-                let (seed, placed) = (key.secret.as_deref(), *placed);
-                let place =
-                    Place::Wrapped { parent: *parent, public: &key.public, private: &key.private, seed, placed };
+                let (seed, placed, parent_auth) = (key.secret.as_deref(), *placed, parent_auth.as_slice());
+                let (public, private) = (key.public.as_slice(), key.private.as_slice());
+                let place = Place::Wrapped { parent: *parent, parent_auth, public, private, seed, placed };
                 (place, key.policy.as_slice())
             }
             Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
@@ -102,6 +108,14 @@ impl TpmKey {
             let result = operation(connection, &key, &authority);
             result.map_err(|error| self.diagnose(connection, error))
         })
+    }
+
+    fn parent_auth(&self) -> Result<Zeroizing<Vec<u8>>> {
+        match (&self.parent_auth, &self.place.source) {
+            (Some(value), _) => Ok((**value).clone()),
+            (None, Source::Wrapped { key, .. }) => self.tpm.config().parent_auth(key.parent),
+            (None, Source::Persistent(_) | Source::Saved(_)) => Ok(Zeroizing::default()),
+        }
     }
 
     fn authority(&self) -> Result<Authority> {
@@ -231,6 +245,11 @@ impl Key {
         }
     }
 
+    /// Gives the authValue of its parent, or of that one's hierarchy; the configuration may know it too.
+    pub fn authorise_parent(&mut self, value: Zeroizing<Vec<u8>>) {
+        self.tpm_key.parent_auth = Some(Arc::new(value));
+    }
+
     /// The TPM lets it sign what it is given.
     pub fn may_sign(&self) -> bool {
         self.has(object_attribute::SIGN)
@@ -239,6 +258,24 @@ impl Key {
     /// The TPM lets it decrypt (RSA) or derive (EC).
     pub fn may_decrypt(&self) -> bool {
         self.has(object_attribute::DECRYPT)
+    }
+
+    /// The one scheme that the TPM lets it be used with, if it was made for one.
+    pub fn fixed_scheme(&self) -> Option<FixedScheme> {
+        self.tpm_key.place.area.scheme
+    }
+
+    fn check_fixed_scheme(&self, scheme: SignatureScheme) -> Result<()> {
+        let only = match (self.fixed_scheme(), scheme) {
+            (None, _) | (Some(FixedScheme::Ecdsa(_)), SignatureScheme::Ecdsa) => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(fixed)), SignatureScheme::RsaPkcs1(hash)) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPss(fixed)), SignatureScheme::RsaPss { hash, .. }) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(hash)), _) => format!("PKCS#1 with {}", hash.name()),
+            (Some(FixedScheme::RsaPss(hash)), _) => format!("PSS with {}", hash.name()),
+            (Some(FixedScheme::Ecdsa(hash)), _) => format!("ECDSA with {}", hash.name()),
+            (Some(FixedScheme::Other(id)), _) => format!("the TPM's algorithm 0x{id:04x}"),
+        };
+        Err(Error::Unsupported(format!("this signature by a key that was made for {only} only")))
     }
 
     fn has(&self, usage: u32) -> bool {
@@ -262,6 +299,7 @@ impl Key {
         if !self.may_sign() {
             return Err(Error::Unsupported("signatures by a key that was not made for them".into()));
         }
+        self.check_fixed_scheme(scheme)?;
         let signature = match self.padded_here(scheme, digest)? {
             Some(block) => std::mem::take(&mut *self.rsa(&block)?),
             None => self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest))?,
@@ -349,6 +387,11 @@ impl Key {
             EncryptionScheme::RsaPkcs1 => rsa_padding::pkcs1_message(&block),
             EncryptionScheme::RsaPkcs1Implicit => {
                 Ok(rsa_padding::pkcs1_message_or_another(&block, random::of_this_process()?, ciphertext))
+            }
+            EncryptionScheme::RsaPkcs1Tls { client, negotiated } => {
+                let mut other = Zeroizing::new([0; rsa_padding::PREMASTER]);
+                random::fill(&mut *other)?;
+                rsa_padding::tls_premaster_or_another(&block, *client, *negotiated, &other)
             }
             EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {
                 rsa_padding::oaep_message(&block, *hash, *mgf_hash, label)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
 use crate::algorithm::KeySpec;
 use crate::auth::{self, TokenSecret};
@@ -81,6 +82,11 @@ impl Keyrivet {
         }
         let token = Arc::new(Token::new(self.tpm().clone(), directory, file));
         tokens.insert(serial, token.clone());
+        drop(tokens);
+        // Nobody logs in to a token without a PIN.
+        if token.is_open() {
+            token.adopt_configured();
+        }
         Ok(token)
     }
 
@@ -181,9 +187,14 @@ impl Keyrivet {
         })
     }
 
-    /// The certificate in an NV index that anybody may read: its DER.
-    pub fn certificate_from_nv(&self, index: u32) -> Result<Vec<u8>> {
-        self.tpm().with(|tpm| tpm::read_nv(tpm, index)).and_then(|content| token::certificate(&content))
+    /// What is in an NV index that anybody, or the owner without authValue, may read.
+    pub fn nv_content(&self, index: u32) -> Result<Vec<u8>> {
+        self.tpm().with(|tpm| tpm::read_nv(tpm, index))
+    }
+
+    /// The DER of the certificate at the start of an NV index's content, which may be longer.
+    pub fn certificate_in(&self, nv_content: &[u8]) -> Result<Vec<u8>> {
+        token::certificate(nv_content)
     }
 
     /// Handles of the TPM's persistent objects.
@@ -194,27 +205,37 @@ impl Keyrivet {
     /// Makes a key for a key file, with this authorisation value (empty for none): under the parent that is named, else
     /// under the storage root key where there is one, else under the standard primary key of the owner hierarchy.
     ///
-    /// `parent` is a persistent handle or a hierarchy, whose authValue is empty.
+    /// `parent` is a persistent handle or a hierarchy, with its authValue; the configuration may know that too.
     pub fn generate_tss2(
         &self,
         spec: KeySpec,
         authorisation: &[u8],
-        parent: Option<u32>,
+        parent: (Option<u32>, Option<&[u8]>),
         policy: Option<&PcrPolicy>,
     ) -> Result<Tss2Key> {
         let by_configuration = self.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None });
         let policy = policy.or(by_configuration.as_ref());
         let has_value = !authorisation.is_empty();
+        let (parent, parent_auth) = parent;
         let (parent, created, steps) = self.tpm().with(|tpm| {
             let (steps, digest) = policy.map(|policy| policy.steps(tpm, has_value)).transpose()?.unzip();
             let template = template::key(spec, digest.as_deref())?;
+            let under = |tpm: &mut tpm::Connection, parent: u32| {
+                let auth = match parent_auth {
+                    Some(auth) => Zeroizing::new(auth.to_vec()),
+                    None => self.config().parent_auth(parent)?,
+                };
+                let place = (Parent::from_handle(parent, false)?, auth.as_slice());
+                Ok((parent, tpm.create(place, &template, authorisation)?))
+            };
             let (parent, created) = match parent {
-                Some(parent) => (parent, tpm.create(Parent::from_handle(parent, false)?, &template, authorisation)?),
+                Some(parent) => under(tpm, parent)?,
                 None => match tpm.find_srk()? {
-                    Some(srk) => (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?),
-                    None => {
-                        (tpm::OWNER, tpm.create(Parent::from_handle(tpm::OWNER, false)?, &template, authorisation)?)
+                    Some(srk) if parent_auth.is_none() && self.config().parent_auth(tpm::SRK_HANDLE)?.is_empty() => {
+                        (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?)
                     }
+                    Some(_) => under(tpm, tpm::SRK_HANDLE)?,
+                    None => under(tpm, tpm::OWNER)?,
                 },
             };
             Ok((parent, created, steps))
@@ -234,6 +255,16 @@ impl Keyrivet {
     /// Fills `buffer` with random bytes of the system's generator, which the kernel seeds from the TPM too.
     pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
         random::fill(buffer)
+    }
+
+    /// Fills `buffer` with the TPM's random bytes, to which the system's are added: neither the bus nor a weak generator
+    /// on one side gives them away.
+    pub fn tpm_random(&self, buffer: &mut [u8]) -> Result<()> {
+        self.tpm().with(|tpm| tpm::read_random(tpm, buffer))?;
+        let mut more = Zeroizing::new(vec![0; buffer.len()]);
+        random::fill(&mut more)?;
+        buffer.iter_mut().zip(more.iter()).for_each(|(byte, more)| *byte ^= more);
+        Ok(())
     }
 
     /// Ends the burst: flushes and closes what is held at the TPM now, rather than some milliseconds later.

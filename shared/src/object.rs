@@ -129,8 +129,6 @@ pub struct Attributes {
     /// `CKA_OBJECT_ID` of a data object, DER.
     #[serde(with = "crate::hex::serde")]
     pub object_id: Vec<u8>,
-    /// `CKA_LOCAL` of a public key without its private half: that was made in this TPM. (Nothing else vouches for it.)
-    pub local: bool,
 }
 
 impl Default for Attributes {
@@ -164,7 +162,6 @@ impl Default for Attributes {
             certificate_category: 0,
             application: String::new(),
             object_id: Vec::new(),
-            local: false,
         }
     }
 }
@@ -198,6 +195,8 @@ pub enum Body {
     PublicKey {
         /// The key.
         public_key: PublicKey,
+        /// The half, or a copy of the half, of a pair made here. (A promise of no weight: a public key hides nothing.)
+        local: bool,
         /// Its attributes.
         attributes: Attributes,
     },
@@ -366,8 +365,9 @@ impl Object {
         let area = match &self.body {
             Body::KeyPair { key, imported: false, .. } => key.public_area()?,
             Body::SecretKey { secret: SecretMaterial::Tpm { key, imported: false, .. }, .. } => key.public_area()?,
-            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } => return Ok(*local),
-            Body::PublicKey { attributes, .. } => return Ok(attributes.local),
+            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } | Body::PublicKey { local, .. } => {
+                return Ok(*local);
+            }
             _ => return Ok(false),
         };
         Ok(area.has(object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM))
@@ -377,10 +377,10 @@ impl Object {
     ///
     /// A pair that loses its private key stays as a public key object, and the other way round.
     pub fn without(self, part: Part) -> Option<Self> {
-        let local = self.is_local().unwrap_or_default();
+        let local = self.is_local().unwrap_or(false);
         let body = match (self.body, part) {
             (Body::KeyPair { public_key, public: Some(attributes), .. }, Part::PrivateKey) => {
-                Body::PublicKey { public_key, attributes: Attributes { local, ..attributes } }
+                Body::PublicKey { public_key, local, attributes }
             }
             (Body::KeyPair { key, public_key, imported, private, .. }, Part::PublicKey) => {
                 Body::KeyPair { key, public_key, imported, private, public: None }

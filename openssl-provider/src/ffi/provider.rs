@@ -101,7 +101,7 @@ unsafe extern "C" fn get_params(provctx: *mut c_void, params: *mut OSSL_PARAM) -
 }
 
 unsafe extern "C" fn query_operation(
-    _provctx: *mut c_void,
+    provctx: *mut c_void,
     operation: c_int,
     no_store: *mut c_int,
 ) -> *const OSSL_ALGORITHM {
@@ -109,10 +109,14 @@ unsafe extern "C" fn query_operation(
     if let Some(no_store) = unsafe { no_store.as_mut() } {
         *no_store = 0;
     }
-    match provider::algorithms(operation as u32) {
-        [] => ptr::null(),
-        table => algorithms(table),
-    }
+    quiet(ptr::null(), || {
+        // SAFETY: the core's instance.
+        let core = unsafe { provider(provctx) }.core().version();
+        match provider::algorithms(operation as u32, core) {
+            [] => ptr::null(),
+            table => algorithms(table),
+        }
+    })
 }
 
 unsafe extern "C" fn get_reason_strings(_provctx: *mut c_void) -> *const OSSL_ITEM {

@@ -21,6 +21,8 @@ const PERSISTENT_LABEL: &str = "TPM2 PUBLIC AREA";
 struct Header {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     imported: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    local: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     persistent: Option<PersistentHeader>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +116,8 @@ pub(super) fn to_text(object: &Object) -> Result<String> {
         Body::SecretKey { secret: SecretMaterial::Memory { .. }, .. } => {
             return Err(Error::Unsupported("storing a secret key that is not in the TPM".into()));
         }
-        Body::PublicKey { public_key, attributes } => {
+        Body::PublicKey { public_key, local, attributes } => {
+            header.local = *local;
             header.object = Some(attributes.clone());
             pem(PUBLIC_KEY_LABEL, &public_key.to_spki_der()?)?
         }
@@ -197,7 +200,9 @@ pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
                 public: header.public,
             }
         }
-        PUBLIC_KEY_LABEL => Body::PublicKey { public_key: PublicKey::from_spki_der(&der)?, attributes },
+        PUBLIC_KEY_LABEL => {
+            Body::PublicKey { public_key: PublicKey::from_spki_der(&der)?, local: header.local, attributes }
+        }
         CERTIFICATE_LABEL => Body::Certificate { der, attributes },
         DATA_LABEL => Body::Data { value: der, attributes },
         other => return Err(Error::malformed("object", format_args!("its PEM block is a {other}"))),

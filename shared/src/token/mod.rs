@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
-use crate::auth::{self, TokenSecret};
+use crate::auth::{self, StackWiped, TokenSecret};
 use crate::error::{Error, Result};
 use crate::log::{self, Topic};
 use crate::object::{Object, ObjectId, Part, Query};
@@ -171,6 +171,7 @@ impl Token {
 
     /// The token secret; `None` where the user PIN is empty.
     fn secret_by_pin(&self, user: User, pin: &[u8]) -> Result<Option<TokenSecret>> {
+        let _wiped = StackWiped;
         let file = self.reread()?;
         let sealed = match (user, &file.user) {
             (User::SecurityOfficer, _) => &file.security_officer,
@@ -204,6 +205,7 @@ impl Token {
 
     /// Sets the user PIN, as logged-in security officer. An empty one makes a token without login.
     pub fn init_pin(&self, pin: &[u8]) -> Result<()> {
+        let _wiped = StackWiped;
         let login = self.login.load_full().filter(|login| login.user == User::SecurityOfficer);
         let secret = login.as_ref().and_then(|login| login.secret.as_ref()).ok_or(Error::NotLoggedIn)?;
         if !pin.is_empty() {
@@ -238,6 +240,7 @@ impl Token {
 
     /// Changes the PIN of `user`.
     pub fn set_pin(&self, user: User, old: &[u8], new: &[u8]) -> Result<()> {
+        let _wiped = StackWiped;
         let _lock = self.directory.lock()?;
         let mut file = self.reread()?;
         let sealed: Sealed = match (user, &file.user) {
@@ -262,6 +265,7 @@ impl Token {
 
     /// Makes the token anew: needs the SO PIN, destroys every object, forgets the user PIN.
     pub fn reinitialise(&self, so_pin: &[u8], label: &str) -> Result<()> {
+        let _wiped = StackWiped;
         check_label(label)?;
         let _lock = self.directory.lock()?;
         let mut file = self.reread()?;
@@ -292,7 +296,7 @@ impl Token {
                 tpm.diagnose_load(&srk, error, &what, || self.damaged("its sealed secret does not load"))
             })
         })?;
-        TokenSecret::from_bytes(&secret).ok_or_else(|| self.damaged("its sealed secret has a wrong length"))
+        TokenSecret::from_bytes(&secret)?.ok_or_else(|| self.damaged("its sealed secret has a wrong length"))
     }
 
     /// Runs what takes a PIN, and learns from a failure how the TPM's lockout stands.
@@ -341,6 +345,7 @@ impl Token {
     }
 
     fn with_secret<T>(&self, operation: impl FnOnce(&TokenSecret) -> T) -> Result<T> {
+        let _wiped = StackWiped;
         let login = self.login.load();
         let login = login.as_ref().filter(|login| login.user == User::User);
         login.and_then(|login| login.secret.as_ref()).map(operation).ok_or(Error::NotLoggedIn)

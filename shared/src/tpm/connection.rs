@@ -44,6 +44,12 @@ struct HeldSession {
     started: Instant,
 }
 
+impl HeldSession {
+    fn is_fresh(&self) -> bool {
+        self.uses < SESSION_USES && self.started.elapsed() < SESSION_AGE
+    }
+}
+
 impl Connection {
     /// Connects, after waiting for our turn where the TPM has no resource manager.
     pub(super) fn open(config: &Config) -> Result<Self> {
@@ -104,8 +110,7 @@ impl Connection {
     /// Starts a session unless a fitting one is held. `salt` is the key to salt it to, with its handle.
     pub(super) fn start_session(&mut self, salt: Option<(u32, &PublicArea)>) -> Result<()> {
         if let Some(held) = self.session.take() {
-            let fits = held.salted || salt.is_none();
-            if fits && held.uses < SESSION_USES && held.started.elapsed() < SESSION_AGE {
+            if (held.salted || salt.is_none()) && held.is_fresh() {
                 self.session = Some(held);
                 return Ok(());
             }
@@ -115,6 +120,11 @@ impl Connection {
         let session = self.new_session(SessionKind::Hmac, salt)?;
         self.session = Some(HeldSession { session, salted: salt.is_some(), uses: 0, started: Instant::now() });
         Ok(())
+    }
+
+    /// Whether a session is held that is good for secrets.
+    pub(super) fn holds_salted_session(&self) -> bool {
+        self.session.as_ref().is_some_and(|held| held.salted && held.is_fresh())
     }
 
     /// Starts a session that nobody holds.

@@ -10,7 +10,7 @@ use super::session::session_attribute::{CONTINUE, DECRYPT, ENCRYPT};
 use crate::algorithm::{CipherMode, Direction, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::policy::{PolicyStep, policy_command};
-use crate::public_area::PublicArea;
+use crate::public_area::{FixedScheme, PublicArea};
 use crate::public_key::PublicKey;
 
 /// What authorises the use of a key.
@@ -47,6 +47,8 @@ pub(crate) enum Place<'a> {
     /// Outside, wrapped for its parent.
     Wrapped {
         parent: Parent,
+        /// Of the parent; or, if that is a primary key, of its hierarchy.
+        parent_auth: &'a [u8],
         /// `TPM2B_PUBLIC`, marshalled.
         public: &'a [u8],
         /// `TPM2B_PRIVATE`, marshalled.
@@ -62,10 +64,29 @@ pub(crate) enum Place<'a> {
     Saved(&'a [u8]),
 }
 
+impl Place<'_> {
+    /// What tells keys apart that have the same public area: the same key imported twice has two authValues.
+    fn private(&self) -> &[u8] {
+        match self {
+            Self::Wrapped { private, .. } => private,
+            Self::Saved(context) => context,
+            Self::Persistent(_) => &[],
+        }
+    }
+}
+
 /// The key that a connection keeps loaded.
 pub(crate) struct LoadedKey {
     handle: u32,
     name: Vec<u8>,
+    /// As it was given, wrapped.
+    private: Vec<u8>,
+}
+
+impl LoadedKey {
+    fn is(&self, key: &UsableKey<'_>) -> bool {
+        self.name == key.area.name && self.private == key.place.private()
+    }
 }
 
 impl LoadedKey {
@@ -90,7 +111,16 @@ impl Connection {
     ) -> Result<Vec<u8>> {
         let (hash, input, coordinate) = match (key.area.public_key()?, scheme) {
             (PublicKey::Ec { curve, .. }, SignatureScheme::Ecdsa) => {
-                (curve.ecdsa_hash(), curve.ecdsa_input(digest), curve.coordinate_length())
+                let hash = match key.area.scheme {
+                    Some(FixedScheme::Ecdsa(hash)) => hash,
+                    _ => curve.ecdsa_hash(),
+                };
+                let input = if hash == curve.ecdsa_hash() { curve.ecdsa_input(digest)? } else { digest.to_vec() };
+                if input.len() != hash.digest_length() {
+                    let only = format!("this digest by a key that was made for ECDSA with {} only", hash.name());
+                    return Err(Error::Unsupported(only));
+                }
+                (hash, input, curve.coordinate_length())
             }
             (PublicKey::Rsa { .. }, SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. }) => {
                 (hash, digest.to_vec(), 0)
@@ -222,7 +252,7 @@ impl Connection {
     /// Loads a key, unless it is the one that is loaded, or is there for good. With `salt`, a salted session is held
     /// after: salted to the parent, or where there is none that we know to the storage root key.
     fn load_key(&mut self, key: &UsableKey<'_>, salt: bool) -> Result<u32> {
-        let loaded = self.key.as_ref().filter(|loaded| loaded.name == key.area.name).map(|loaded| loaded.handle);
+        let loaded = self.key.as_ref().filter(|loaded| loaded.is(key)).map(|loaded| loaded.handle);
         match (key.place, loaded) {
             (Place::Persistent(handle), _) => {
                 self.salt_to_srk(salt)?;
@@ -238,9 +268,11 @@ impl Connection {
                 let handle = self.sapi.context_load(saved)?;
                 Ok(self.keep(handle, key))
             }
-            (Place::Wrapped { .. }, Some(handle)) if !salt => Ok(handle),
-            (Place::Wrapped { parent, .. }, Some(handle)) => {
-                self.with_parent(parent, true, |tpm, parent, area| tpm.start_session(area.map(|area| (parent, area))))?;
+            (Place::Wrapped { .. }, Some(handle)) if !salt || self.holds_salted_session() => Ok(handle),
+            (Place::Wrapped { parent, parent_auth, .. }, Some(handle)) => {
+                self.with_parent(parent, parent_auth, true, |tpm, parent| {
+                    tpm.start_session(parent.area.map(|area| (parent.handle, area)))
+                })?;
                 Ok(handle)
             }
             (Place::Wrapped { placed: Some(handle), .. }, None) if self.holds(handle, &key.area.name)? => {
@@ -248,16 +280,16 @@ impl Connection {
                 self.salt_to_srk(salt)?;
                 Ok(self.keep(handle, key))
             }
-            (Place::Wrapped { parent, public, private, seed, .. }, None) => {
+            (Place::Wrapped { parent, parent_auth, public, private, seed, .. }, None) => {
                 self.flush_key()?;
-                let handle = self.with_parent(parent, salt, |tpm, parent, area| {
-                    if let Some(area) = area {
-                        tpm.start_session(Some((parent, area)))?;
-                    }
-                    let Some(seed) = seed else { return tpm.sapi.load(parent, public, private) };
+                let handle = self.with_parent(parent, parent_auth, salt, |tpm, parent| {
+                    let Some(seed) = seed else {
+                        return tpm.under(parent, 0, |sapi, named, auth| sapi.load(named, auth, public, private));
+                    };
                     let duplicate = private.get(2..).unwrap_or_default();
-                    let private = tpm.sapi.import((parent, &[]), &mut Auth::Empty, public, duplicate, seed)?;
-                    tpm.sapi.load(parent, public, &private)
+                    let private =
+                        tpm.under(parent, 0, |sapi, named, auth| sapi.import(named, auth, public, duplicate, seed))?;
+                    tpm.under(parent, 0, |sapi, named, auth| sapi.load(named, auth, public, &private))
                 })?;
                 Ok(self.keep(handle, key))
             }
@@ -265,12 +297,13 @@ impl Connection {
     }
 
     fn keep(&mut self, handle: u32, key: &UsableKey<'_>) -> u32 {
-        self.key = Some(LoadedKey { handle, name: key.area.name.clone() });
+        let (name, private) = (key.area.name.clone(), key.place.private().to_vec());
+        self.key = Some(LoadedKey { handle, name, private });
         handle
     }
 
-    fn salt_to_srk(&mut self, salt: bool) -> Result<()> {
-        if !salt {
+    pub(super) fn salt_to_srk(&mut self, salt: bool) -> Result<()> {
+        if !salt || self.holds_salted_session() {
             return Ok(());
         }
         match self.find_srk()? {

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::process::PerProcess;
 
 pub use capability::PinTries;
-pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout, read_nv, read_pcrs};
+pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout, read_nv, read_pcrs, read_random};
 pub(crate) use connection::Connection;
 pub(crate) use key::{Authority, Place, UsableKey};
 pub(crate) use object::{OWNER, Parent, SRK_HANDLE, Sealed, Srk};

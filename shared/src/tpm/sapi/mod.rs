@@ -156,8 +156,10 @@ impl Sapi {
                 continue;
             }
             check(code).map_err(failed)?;
-            self.authenticate(command, auth)?;
-            return complete(context).map_err(failed);
+            let secret = self.authenticate(command, auth)?;
+            let result = complete(context).map_err(failed);
+            self.wipe(secret);
+            return result;
         }
     }
 
@@ -198,10 +200,20 @@ impl Sapi {
         check(unsafe { Tss2_Sys_SetCmdAuths(context, &area.0) }).map_err(&failed)
     }
 
-    /// Checks the response's HMAC and decrypts its first parameter.
-    fn authenticate(&mut self, command: &'static str, auth: &mut Auth<'_>) -> Result<()> {
+    /// Overwrites a stretch of the context that holds a secret in the clear: it stays until the connection ends.
+    fn wipe(&mut self, (offset, length): (usize, usize)) {
+        let bytes = self.context.len() * 16;
+        if length > 0 && offset.checked_add(length).is_some_and(|end| end <= bytes) {
+            // SAFETY: inside the context, which is ours, and which libtss2 uses only when it is called.
+            unsafe { std::slice::from_raw_parts_mut(self.context.as_mut_ptr().cast::<u8>().add(offset), length) }
+                .zeroize();
+        }
+    }
+
+    /// Checks the response's HMAC and decrypts its first parameter. Returns where that is in the context, and its length.
+    fn authenticate(&mut self, command: &'static str, auth: &mut Auth<'_>) -> Result<(usize, usize)> {
         let forged = |_| Error::TpmResponseForged { command };
-        let Auth::Hmac { session, value, attributes } = auth else { return Ok(()) };
+        let Auth::Hmac { session, value, attributes } = auth else { return Ok((0, 0)) };
         let context = self.context();
         // SAFETY: plain data of libtss2; `count` tells how many it may fill.
         let mut area: TSS2L_SYS_AUTH_RESPONSE = unsafe { zeroed() };
@@ -219,14 +231,18 @@ impl Sapi {
         if !session.accept(value, &rp_hash, nonce, theirs.sessionAttributes, hmac) {
             return Err(forged(0));
         }
-        if *attributes & session_attribute::ENCRYPT != 0 {
-            let mut parameter = Zeroizing::new(parameter(context, Tss2_Sys_GetEncryptParam).map_err(forged)?);
-            session.decrypt(value, &mut parameter);
-            // SAFETY: same length as libtss2 told; it copies.
-            check(unsafe { Tss2_Sys_SetEncryptParam(context, parameter.len() as _, parameter.as_ptr()) })
-                .map_err(forged)?;
+        if *attributes & session_attribute::ENCRYPT == 0 {
+            return Ok((0, 0));
         }
-        Ok(())
+        let mut parameter = Zeroizing::new(parameter(context, Tss2_Sys_GetEncryptParam).map_err(forged)?);
+        session.decrypt(value, &mut parameter);
+        // SAFETY: same length as libtss2 told; it copies.
+        check(unsafe { Tss2_Sys_SetEncryptParam(context, parameter.len() as _, parameter.as_ptr()) })
+            .map_err(forged)?;
+        let (mut size, mut start) = (0, null());
+        // SAFETY: the context is initialised and the getter only reads it.
+        check(unsafe { Tss2_Sys_GetEncryptParam(context, &mut size, &mut start) }).map_err(forged)?;
+        Ok(((start as usize).wrapping_sub(context as usize), size as usize))
     }
 }
 
