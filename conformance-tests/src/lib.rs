@@ -12,6 +12,7 @@ mod server;
 mod software_tpm;
 mod token;
 mod tpm_log;
+mod wire;
 
 pub use artefacts::Artefact;
 pub use device::{Device, Hold};
@@ -20,3 +21,4 @@ pub use program::{Output, Run};
 pub use server::{Server, free_port};
 pub use token::{SO_PIN, Token};
 pub use tpm_log::Exchange;
+pub use wire::{Harm, Wire};

@@ -187,9 +187,8 @@ impl Session {
             new.draft.attributes.extractable = true;
         }
         self.check_new(&new.draft)?;
-        // "CKA_VALUE_LEN when neither the key type of the unwrapped key nor the unwrapping mechanism unambiguously
-        // determine the length": these fill blocks with zeros, and only AES has keys of whole blocks.
-        if matches!(work, Work::Aes(_)) && kind != SecretKind::Aes && new.draft.value_length.is_none() {
+        // Bare blocks do not tell how many of their last bytes are padding, and no type of key has one length only.
+        if matches!(work, Work::Aes(_)) && new.draft.value_length.is_none() {
             return Err(Error(CKR_TEMPLATE_INCOMPLETE));
         }
         let named = |error| match error {
