@@ -25,10 +25,14 @@ pkg-config                                          pkg-config
 '
 packages_for_tests='
 readelf                                             binutils
+kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
 /usr/lib/*/libtss2-tcti-tabrmd.so.0                 libtss2-tcti-tabrmd0
 dbus-daemon                                         dbus
+stunnel4                                            stunnel4
+/usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl
+python3                                             python3
 gcore                                               gdb
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
 /usr/sbin/sshd                                      openssh-server

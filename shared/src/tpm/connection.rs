@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::fork;
 use super::key::LoadedKey;
 use super::lock::Turn;
 use super::response;
@@ -213,6 +214,7 @@ fn unregister(descriptor: RawFd) {
 }
 
 extern "C" fn close_in_child() {
+    fork::after_fork_in_child();
     for slot in &INHERITABLE {
         let descriptor = slot.swap(-1, Ordering::Relaxed);
         if descriptor >= 0 {
@@ -226,7 +228,7 @@ pub(super) fn register_process_hooks(at_exit: extern "C" fn()) {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         crate::ffi::at_exit(at_exit);
-        crate::ffi::at_fork_in_child(close_in_child);
+        crate::ffi::at_fork(fork::before_fork, fork::after_fork_in_parent, close_in_child);
     });
 }
 

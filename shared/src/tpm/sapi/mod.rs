@@ -26,6 +26,7 @@ use tss_esapi::structures::Public;
 use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::fork::Exchange;
 use super::session::{self as hmac_session, Session, session_attribute};
 use crate::algorithm::HashAlgorithm;
 use crate::config::Config;
@@ -72,6 +73,8 @@ pub(crate) struct Sapi {
     context: Box<[u128]>,
     /// Longest wait for one command, in milliseconds.
     timeout: i32,
+    /// It connects for each command: what a child forked meanwhile inherits cannot be closed there.
+    connects_each_time: bool,
 }
 
 // SAFETY: libtss2's contexts have no affinity to a thread; `&mut self` keeps their use exclusive.
@@ -79,6 +82,7 @@ unsafe impl Send for Sapi {}
 
 impl Drop for Sapi {
     fn drop(&mut self) {
+        let _exchange = Exchange::begin();
         let context = self.context();
         // SAFETY: both contexts were initialised by `open` and are not used after this.
         unsafe {
@@ -97,11 +101,15 @@ impl Sapi {
         let name = CString::new(tcti).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
         crate::ffi::silence_libtss2();
         let mut context = null_mut();
+        let exchange = Exchange::begin();
         // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
         check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
+        drop(exchange);
         // SAFETY: a pure function.
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
-        let mut sapi = Self { tcti: context, context: vec![0_u128; size.div_ceil(16)].into_boxed_slice(), timeout };
+        let memory = vec![0_u128; size.div_ceil(16)].into_boxed_slice();
+        let mut sapi = Self { tcti: context, context: memory, timeout, connects_each_time: true };
+        sapi.connects_each_time = sapi.descriptor().is_none();
         // The version whose layout the bindings have: TSS2_ABI_VERSION_CURRENT.
         let mut version = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
         // SAFETY: the context is zeroed, aligned to 16 bytes and at least as large as told.
@@ -142,6 +150,7 @@ impl Sapi {
             check(prepare(context)).map_err(failed)?;
             self.authorise(names, auth, failed)?;
             let (start, timeout) = (Instant::now(), self.timeout);
+            let exchange = self.connects_each_time.then(Exchange::begin);
             // SAFETY: the command was prepared and authorised above, in this context.
             let code = unsafe {
                 match Tss2_Sys_ExecuteAsync(context) {
@@ -149,6 +158,7 @@ impl Sapi {
                     code => code,
                 }
             };
+            drop(exchange);
             log::write(
                 Topic::Tpm,
                 format_args!("{command} 0x{code:03x} {:.2} ms", start.elapsed().as_secs_f64() * 1e3),
