@@ -181,8 +181,7 @@ fn a_tokens_content_is_listed_and_searched_without_the_tpm() {
         let text = activation.openssl(&device, "storeutl -noout -text -certs -subject /CN=two pkcs11:token=dev").ok();
         let _ = text.says("Subject: CN=two").says_nothing_of("CN=one");
         for one in ["pkcs11:token=dev;object=two;type=cert", "pkcs11:token=dev;id=%02;type=cert"] {
-            let _ =
-                activation.openssl(&device, &format!("x509 -in {one} -noout -subject")).ok().silent().says("two");
+            let _ = activation.openssl(&device, &format!("x509 -in {one} -noout -subject")).ok().silent().says("two");
         }
     }
     assert!(device.commands().is_empty());
