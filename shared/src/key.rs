@@ -85,17 +85,19 @@ impl TpmKey {
     ) -> Result<T> {
         let authority = self.authority()?;
         let parent_auth = self.parent_auth()?;
-        let (place, policy) = match &self.place.source {
+        let (place, policies) = match &self.place.source {
             Source::Wrapped { parent, key } => {
                 let seed = key.secret.as_deref();
                 let (parent, parent_auth) = (*parent, parent_auth.as_slice());
                 let place = Place::Wrapped { parent, parent_auth, public: &key.public, private: &key.private, seed };
-                (place, key.policy.as_slice())
+                let alternatives = key.auth_policy.iter().map(|alternative| alternative.steps.as_slice());
+                let steps = Some(key.policy.as_slice()).filter(|steps| !steps.is_empty());
+                (place, alternatives.chain(steps).collect())
             }
-            Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
-            Source::Saved(context) => (Place::Saved(context), &[][..]),
+            Source::Persistent(handle) => (Place::Persistent(*handle), Vec::new()),
+            Source::Saved(context) => (Place::Saved(context), Vec::new()),
         };
-        let key = UsableKey { place, area: &self.place.area, policy };
+        let key = UsableKey { place, area: &self.place.area, policies: &policies };
         self.tpm.with(|connection| {
             let result = operation(connection, &key, &authority);
             result.map_err(|error| self.diagnose(connection, error))
