@@ -370,6 +370,12 @@ impl Key {
         if !self.may_decrypt() {
             return Err(Error::Unsupported("decryption by a key that was not made for it".into()));
         }
+        // The TPM would take off the padding by itself.
+        if let Some(fixed) = self.fixed_scheme() {
+            return Err(Error::Unsupported(format!(
+                "decryption by a key that was made for one scheme only ({fixed:?})"
+            )));
+        }
         if ciphertext.len() != modulus.len() || ciphertext >= modulus.as_slice() {
             return Err(Error::EncryptedDataInvalid);
         }
