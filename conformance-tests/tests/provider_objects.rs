@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int};
 
 use conformance_tests::Device;
-use foreign_types::{ForeignType as _, ForeignTypeRef as _};
+use foreign_types::ForeignType as _;
 use openssl::pkey::{PKey, Private};
 use openssl::pkey_ctx::PkeyCtx;
 use openssl::provider::Provider;

@@ -305,7 +305,7 @@ impl Connection {
         steps: &[PolicyStep],
         authority: &Authority,
         protected: u8,
-        command: &mut dyn FnMut(&mut Sapi, (u32, &[u8]), &mut Auth<'_>) -> Result<T>,
+        command: Command<'_, T>,
     ) -> Result<T> {
         let srk = match authority {
             Authority::Chosen(_) => self.find_srk()?,
