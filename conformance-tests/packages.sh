@@ -25,11 +25,23 @@ pkg-config                                          pkg-config
 '
 packages_for_tests='
 readelf                                             binutils
+kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
 /usr/lib/*/libtss2-tcti-tabrmd.so.0                 libtss2-tcti-tabrmd0
 dbus-daemon                                         dbus
+stunnel4                                            stunnel4
+/usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl
+python3                                             python3
+gcore                                               gdb
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
+/usr/sbin/sshd                                      openssh-server
+ssh-keygen                                          openssh-client
+certutil                                            libnss3-tools
+softhsm2-util                                       softhsm2
+/usr/lib/*/p11-kit-proxy.so                         p11-kit-modules
+/usr/lib/python3/dist-packages/PyKCS11/__init__.py  python3-pykcs11
+unshare                                             util-linux
 '
 
 # require_packages TABLE...: installs what is missing, as root; says what to install otherwise.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::artefacts::Artefact;
+use crate::der::der_field;
 use crate::program::{Output, Run as _};
 use crate::software_tpm::SoftwareTpm;
 use crate::tpm_log::Exchange;
@@ -70,6 +71,16 @@ impl Device {
     /// Its folder: the working directory of everything that runs on it.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// A wire to its TPM on which harm can be done; for [`Self::use_tcti`].
+    pub fn wire(&self) -> crate::Wire {
+        crate::Wire::to(&self.socket(), &self.path("wire.sock"))
+    }
+
+    /// The same as a device file, over which a TPM that does not answer is noticed.
+    pub fn wire_as_device(&self) -> crate::Wire {
+        crate::Wire::as_device(&self.socket())
     }
 
     /// A file in its folder.
@@ -152,15 +163,9 @@ impl Device {
 
     /// Writes a file that holds a `pkcs11:` URI where a program expects a key (label `PKCS#11 PROVIDER URI`).
     pub fn wrap_uri(&self, uri: &str, file: &str) {
-        let version = b"PKCS#11 Provider URI v1.0";
-        let (version_length, uri_length) = (version.len() as u8, uri.len() as u8);
-        let der = [
-            &[0x30, version_length + uri_length + 4, 0x1a, version_length],
-            &version[..],
-            &[0x0c, uri_length],
-            uri.as_bytes(),
-        ];
-        self.write("uri.der", der.concat());
+        let strings = [der_field(0x1a, b"PKCS#11 Provider URI v1.0"), der_field(0x0c, uri.as_bytes())];
+        let der = der_field(0x30, &strings.concat());
+        self.write("uri.der", der);
         let base64 = self.run(&["openssl", "base64", "-in", "uri.der"]).ok().stdout();
         let (begin, end) = ("-----BEGIN PKCS#11 PROVIDER URI-----", "-----END PKCS#11 PROVIDER URI-----");
         self.write(file, format!("{begin}\n{base64}{end}\n"));
@@ -175,7 +180,8 @@ impl Device {
     pub fn enter(&self) {
         static ENTERED: OnceLock<PathBuf> = OnceLock::new();
         let entered = ENTERED.get_or_init(|| {
-            for (name, value) in self.environment() {
+            let usual = self.environment().into_iter().map(|(name, value)| (name.to_owned(), value));
+            for (name, value) in usual.chain(self.variables.borrow().clone()) {
                 // SAFETY: once per process, at the start of its test, before it starts threads.
                 unsafe { std::env::set_var(name, value) };
             }
@@ -187,6 +193,13 @@ impl Device {
     /// The names of the TPM commands since [`Self::mark`] (or since the start), refused ones with their code.
     pub fn commands(&self) -> Vec<String> {
         self.exchanges().iter().map(describe).collect()
+    }
+
+    /// Those commands since [`Self::mark`] that the TPM took for an attack: AUTH_FAIL, BAD_AUTH, LOCKOUT.
+    pub fn attacks(&self) -> Vec<String> {
+        let mut commands = self.commands();
+        commands.retain(|command| ["!98e", "!9a2", "!921"].iter().any(|code| command.ends_with(code)));
+        commands
     }
 
     /// What went to the TPM and came back since [`Self::mark`].

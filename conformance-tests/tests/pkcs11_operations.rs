@@ -163,8 +163,9 @@ fn an_operation_ends_as_the_standard_says() {
 fn keys_are_used_only_for_what_they_are() {
     let (_device, raw, session) = open("1234");
     let (public, private) = raw.generate_ec(session, false);
-    assert_eq!(raw.sign_init(session, CKM_ECDSA, public), Err(CKR_KEY_HANDLE_INVALID));
-    assert_eq!(raw.verify(session, CKM_ECDSA, private, &[1; 32], &[1; 64]), Err(CKR_KEY_HANDLE_INVALID));
+    assert_eq!(raw.sign_init(session, CKM_ECDSA, public), Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
+    let refused = raw.verify(session, CKM_ECDSA, private, &[1; 32], &[1; 64]);
+    assert_eq!(refused, Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
     assert_eq!(raw.sign_init(session, CKM_ECDSA, 0), Err(CKR_KEY_HANDLE_INVALID));
     let template = [(CKA_EC_PARAMS, raw::P256.to_vec())];
     let only = [(CKA_ALLOWED_MECHANISMS, number(CKM_ECDSA_SHA384)), (CKA_TOKEN, flag(true))];

@@ -1,16 +1,13 @@
 //! Through the resource manager tpm2-abrmd, which virtualises the TPM's slots for every connection.
 
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
-use conformance_tests::{Device, Hold, Run as _, Token};
+use conformance_tests::{Device, Hold, ResourceManager, Token};
 
 #[test]
 fn tokens_and_keys_work_through_a_resource_manager() {
     let device = Device::with_hold(Hold::Default);
-    let manager = ResourceManager::start(&device);
-    device.use_tcti(&manager.tcti);
+    let _manager = ResourceManager::start(&device);
     let (gateway, sensor) = (Token::new(&device, "gateway", "123456"), Token::new(&device, "sensor", ""));
     gateway.generate("rsa:2048", "key", "01");
     sensor.generate("EC:prime256v1", "key", "01");
@@ -27,8 +24,7 @@ fn tokens_and_keys_work_through_a_resource_manager() {
 #[test]
 fn four_signers_at_once_share_a_resource_manager() {
     let device = Device::with_hold(Hold::Default);
-    let manager = ResourceManager::start(&device);
-    device.use_tcti(&manager.tcti);
+    let _manager = ResourceManager::start(&device);
     let token = Token::new(&device, "gateway", "123456");
     token.generate("EC:prime256v1", "key", "01");
     let signers: Vec<_> = (0..4)
@@ -43,48 +39,5 @@ fn four_signers_at_once_share_a_resource_manager() {
     for signer in signers {
         let output = signer.wait_with_output().expect("the signer ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-/// tpm2-abrmd on a D-Bus of its own; both end with it.
-struct ResourceManager {
-    tcti: String,
-    processes: [Child; 2],
-}
-
-impl ResourceManager {
-    fn start(device: &Device) -> Self {
-        let address = format!("unix:path={}", device.path("dbus").display());
-        let mut bus = device.command("dbus-daemon");
-        let bus = start(bus.args(["--session", "--nofork", "--nopidfile", "--address", &address]));
-        wait_until("the D-Bus", || device.path("dbus").exists());
-        let mut manager = device.command("tpm2-abrmd");
-        manager.args(["--session", "--allow-root", &format!("--tcti={}", device.tcti())]);
-        let manager = start(manager.env("DBUS_SESSION_BUS_ADDRESS", &address));
-        let this = Self { tcti: "tabrmd:bus_type=session".into(), processes: [manager, bus] };
-        device.set_variable("DBUS_SESSION_BUS_ADDRESS", &address);
-        wait_until("tpm2-abrmd", || device.command("tpm2_getrandom").args(["-T", &this.tcti, "4"]).run().succeeded());
-        this
-    }
-}
-
-impl Drop for ResourceManager {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = Command::new("kill").arg(process.id().to_string()).status();
-            let _ = process.wait();
-        }
-    }
-}
-
-fn start(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it is installed")
-}
-
-fn wait_until(what: &str, ready: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !ready() {
-        assert!(Instant::now() < deadline, "{what} does not answer");
-        sleep(Duration::from_millis(20));
     }
 }

@@ -25,11 +25,12 @@ impl Session {
         let mut draft = Draft::new(of, defaults);
         draft.write(template, CREATE)?;
         self.check_new(&draft)?;
-        let token_object = draft.token_object;
+        let (token_object, persistent) = (draft.token_object, draft.persistent);
         let object = self.made(draft)?;
         let part = object.parts().next().ok_or(Error(CKR_GENERAL_ERROR))?;
         check_new_object(self.slot().token()?, &object, part, template)?;
         self.keep(&object, token_object)?;
+        self.place(&object, persistent)?;
         Ok(self.slot().handle(&object, part))
     }
 
@@ -47,7 +48,7 @@ impl Session {
                 let der = draft.value.map(|value| value.to_vec()).unwrap_or_default();
                 Body::Certificate { der, attributes: draft.attributes }
             }
-            _ => Body::PublicKey { public_key: draft.public_key()?, attributes: draft.attributes },
+            _ => Body::PublicKey { public_key: draft.public_key()?, local: false, attributes: draft.attributes },
         };
         Ok(Object { id, body })
     }

@@ -2,6 +2,8 @@
 
 use der::asn1::ObjectIdentifier;
 
+use crate::error::{Error, Result};
+
 /// A hash function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HashAlgorithm {
@@ -333,12 +335,16 @@ impl Curve {
     ///
     /// ECDSA uses the leftmost bits of the digest as a number (FIPS 186-5, 6.4.1), so cutting on the right and
     /// padding on the left changes nothing, and one TPM scheme per curve serves every hash.
-    pub fn ecdsa_input(self, digest: &[u8]) -> Vec<u8> {
+    /// Errors: [`Error::DataInvalid`] for more than SHA-512 gives on P-521, whose number no hash of a TPM is long enough for.
+    pub fn ecdsa_input(self, digest: &[u8]) -> Result<Vec<u8>> {
         let length = self.ecdsa_hash().digest_length();
+        if digest.len() > length && self.bits() > 8 * length {
+            return Err(Error::DataInvalid(format!("a TPM signs at most {length} bytes with this curve")));
+        }
         let leftmost = &digest[..digest.len().min(length)];
         let mut input = vec![0; length - leftmost.len()];
         input.extend_from_slice(leftmost);
-        input
+        Ok(input)
     }
 }
 
@@ -542,8 +548,9 @@ mod tests {
 
     #[test]
     fn ecdsa_input_keeps_the_number() {
-        assert_eq!(Curve::P256.ecdsa_input(&[7; 20])[..12], [0; 12]);
-        assert_eq!(Curve::P256.ecdsa_input(&[7; 64]), vec![7; 32]);
-        assert_eq!(Curve::P521.ecdsa_input(&[7; 64]), vec![7; 64]);
+        assert_eq!(Curve::P256.ecdsa_input(&[7; 20]).unwrap()[..12], [0; 12]);
+        assert_eq!(Curve::P256.ecdsa_input(&[7; 64]).unwrap(), vec![7; 32]);
+        assert_eq!(Curve::P521.ecdsa_input(&[7; 64]).unwrap(), vec![7; 64]);
+        assert!(Curve::P521.ecdsa_input(&[7; 65]).is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
 use crate::public_area::{FixedScheme, PublicArea, object_attribute};
@@ -41,6 +42,8 @@ enum Source {
     Wrapped {
         parent: Parent,
         key: Tss2Key,
+        /// Where it is in the TPM too.
+        placed: Option<u32>,
     },
     Persistent(u32),
     /// A marshalled `TPMS_CONTEXT`.
@@ -62,9 +65,13 @@ pub(crate) enum Owner {
 
 impl TpmKey {
     pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
+        Self::placed(tpm, key, None, owner)
+    }
+
+    fn placed(tpm: Tpm, key: Tss2Key, placed: Option<u32>, owner: Owner) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
-        let place = KeyPlace { source: Source::Wrapped { parent, key }, area };
+        let place = KeyPlace { source: Source::Wrapped { parent, key, placed }, area };
         Ok(Self { tpm, place: Arc::new(place), owner, parent_auth: None })
     }
 
@@ -85,11 +92,12 @@ impl TpmKey {
     ) -> Result<T> {
         let authority = self.authority()?;
         let parent_auth = self.parent_auth()?;
+        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then_some(StackWiped);
         let (place, policies) = match &self.place.source {
-            Source::Wrapped { parent, key } => {
-                let seed = key.secret.as_deref();
-                let (parent, parent_auth) = (*parent, parent_auth.as_slice());
-                let place = Place::Wrapped { parent, parent_auth, public: &key.public, private: &key.private, seed };
+            Source::Wrapped { parent, key, placed } => {
+                let (seed, placed, parent_auth) = (key.secret.as_deref(), *placed, parent_auth.as_slice());
+                let (public, private) = (key.public.as_slice(), key.private.as_slice());
+                let place = Place::Wrapped { parent: *parent, parent_auth, public, private, seed, placed };
                 let alternatives = key.auth_policy.iter().map(|alternative| alternative.steps.as_slice());
                 let steps = Some(key.policy.as_slice()).filter(|steps| !steps.is_empty());
                 (place, alternatives.chain(steps).collect())
@@ -188,6 +196,9 @@ impl Key {
     pub(crate) fn of_token(tpm: Tpm, key: &KeyMaterial, token: Arc<Token>, id: ObjectId) -> Result<Self> {
         Self::new(match key {
             KeyMaterial::Wrapped(key) => TpmKey::wrapped(tpm, key.clone(), Owner::Token(token, key.owner(id)))?,
+            KeyMaterial::Placed(key, handle) => {
+                TpmKey::placed(tpm, key.clone(), Some(*handle), Owner::Token(token, key.owner(id)))?
+            }
             KeyMaterial::Persistent(key) => {
                 let auth = key.sealed_auth.clone().map(Arc::new);
                 TpmKey::persistent(tpm, key.handle, &key.public, Owner::Adopted(token, id, auth))?

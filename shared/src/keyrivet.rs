@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::algorithm::KeySpec;
@@ -12,6 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::key::{Key, Owner, TpmKey};
 use crate::log::{self, Topic};
+use crate::mutex::Mutex;
 use crate::object::KeyMaterial;
 use crate::policy::PcrPolicy;
 use crate::process::PerProcess;
@@ -82,6 +82,11 @@ impl Keyrivet {
         }
         let token = Arc::new(Token::new(self.tpm().clone(), directory, file));
         tokens.insert(serial, token.clone());
+        drop(tokens);
+        // Nobody logs in to a token without a PIN.
+        if token.is_open() {
+            token.adopt_configured();
+        }
         Ok(token)
     }
 

@@ -32,6 +32,8 @@ mod keyrivet;
 #[cfg(feature = "device")]
 pub mod log;
 #[cfg(feature = "device")]
+mod mutex;
+#[cfg(feature = "device")]
 pub mod object;
 #[cfg(feature = "device")]
 pub mod process;

@@ -2,7 +2,7 @@
 
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, Utf8StringRef};
 use der::pem::LineEnding;
-use der::{Encode, Reader as _, Sequence, SliceReader, Tag};
+use der::{Encode, Reader, Sequence, SliceReader, Tag, Tagged as _};
 
 use crate::error::{Error, Result};
 use crate::policy::PolicyStep;
@@ -15,6 +15,9 @@ pub const PEM_LABEL: &str = "TSS2 PRIVATE KEY";
 const LOADABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
 /// `id-importablekey`: a key that TPM2_Import takes, wrapped to its parent somewhere else.
 const IMPORTABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.4");
+
+/// TPM_RH_OWNER (Part 2, 7.4).
+const OWNER: u32 = 0x4000_0001;
 
 /// A wrapped TPM key as its file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +155,7 @@ impl Tss2Key {
             let field: AnyRef<'a> = reader.decode()?;
             let mut content = SliceReader::new(field.value())?;
             match number.value() {
-                0 => key.empty_auth = content.decode()?,
+                0 => key.empty_auth = boolean(&mut content)?,
                 1 => key.policy = TpmPolicy::read(&content.decode::<Vec<TpmPolicy<'a>>>()?),
                 2 => key.secret = Some(without_size(content.decode::<OctetStringRef<'a>>()?.as_bytes()).to_vec()),
                 3 => {
@@ -164,12 +167,12 @@ impl Tss2Key {
                     key.auth_policy = alternatives.iter().map(read).collect();
                 }
                 4 => key.description = Some(content.decode::<Utf8StringRef<'a>>()?.as_str().to_owned()),
-                5 => key.rsa_parent = content.decode()?,
+                5 => key.rsa_parent = boolean(&mut content)?,
                 _ => content.decode::<AnyRef<'a>>().map(drop)?,
             }
             content.finish(())?;
         }
-        key.parent = reader.decode()?;
+        key.parent = parent(reader)?;
         key.public = reader.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec();
         key.private = reader.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec();
         Ok((kind, key))
@@ -232,6 +235,27 @@ fn without_size(secret: &[u8]) -> &[u8] {
         Some((size, rest)) if usize::from(u16::from_be_bytes(*size)) == rest.len() && secret.len() % 128 != 0 => rest,
         _ => secret,
     }
+}
+
+/// A BOOLEAN of BER, X.690 8.2.2: tpm2-openssl and tpm2-tss-engine write TRUE as 1, where DER has 255.
+fn boolean<'a>(reader: &mut impl Reader<'a>) -> der::Result<bool> {
+    let field: AnyRef<'a> = reader.decode()?;
+    match (field.tag(), field.value()) {
+        (Tag::Boolean, [value]) => Ok(*value != 0),
+        (Tag::Boolean, _) => Err(reader.error(der::ErrorKind::Length { tag: Tag::Boolean })),
+        (tag, _) => Err(tag.unexpected_error(Some(Tag::Boolean))),
+    }
+}
+
+/// The parent's handle. Old files of tpm2-tss-engine have 0 for the owner hierarchy, and those that it writes on a 32-bit
+/// machine have a negative number for a persistent handle.
+fn parent<'a>(reader: &mut impl Reader<'a>) -> der::Result<u32> {
+    let field: AnyRef<'a> = reader.decode()?;
+    let handle = match (field.tag(), field.value()) {
+        (Tag::Integer, &[a, b, c, d]) => u32::from_be_bytes([a, b, c, d]),
+        _ => field.decode_as()?,
+    };
+    Ok(if handle == 0 { OWNER } else { handle })
 }
 
 /// Where the first PEM block of a text begins: at the start of a line.
@@ -305,8 +329,25 @@ mod tests {
         assert_eq!(with(&[0xa7, 2, 5, 0]).unwrap(), key());
         assert_eq!(with(&[0xa3, 2, 0x30, 0]).unwrap(), key());
         assert!(with(&[0xa7, 2, 5, 1]).is_err());
-        assert!(with(&[0xa5, 3, 1, 1, 7]).is_err());
+        assert!(with(&[0xa5, 3, 2, 1, 0xff]).is_err());
+        assert!(with(&[0xa5, 4, 1, 2, 0xff, 0xff]).is_err());
         assert!(with(&[0xa0, 3, 1, 1, 0xff]).is_err());
+    }
+
+    #[test]
+    fn what_other_programs_write_besides_der_is_read() {
+        let der = key().to_der().unwrap();
+        let changed = |from: &[u8], to: &[u8]| {
+            let place = der.windows(from.len()).position(|bytes| bytes == from).unwrap();
+            let mut changed = der.clone();
+            changed.splice(place..place + from.len(), to.iter().copied());
+            let header = changed.iter().position(|byte| *byte == 6).unwrap();
+            changed[header - 1] = (changed.len() - header) as u8;
+            Tss2Key::from_der(&changed).unwrap()
+        };
+        assert_eq!(changed(&[0xa0, 3, 1, 1, 0xff], &[0xa0, 3, 1, 1, 1]), key());
+        assert_eq!(changed(&[2, 5, 0, 0x81, 0, 0, 1], &[2, 4, 0x81, 0, 0, 1]), key());
+        assert_eq!(changed(&[2, 5, 0, 0x81, 0, 0, 1], &[2, 1, 0]).parent, OWNER);
     }
 
     #[test]

@@ -2,18 +2,19 @@
 
 mod adopt;
 mod keys;
+mod placement;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
-use crate::auth::{self, TokenSecret};
+use crate::auth::{self, StackWiped, TokenSecret};
 use crate::error::{Error, Result};
 use crate::log::{self, Topic};
+use crate::mutex::Mutex;
 use crate::object::{Object, ObjectId, Part, Query};
 use crate::process::PerProcess;
 use crate::random;
@@ -170,6 +171,7 @@ impl Token {
 
     /// The token secret; `None` where the user PIN is empty.
     fn secret_by_pin(&self, user: User, pin: &[u8]) -> Result<Option<TokenSecret>> {
+        let _wiped = StackWiped;
         let file = self.reread()?;
         let sealed = match (user, &file.user) {
             (User::SecurityOfficer, _) => &file.security_officer,
@@ -203,6 +205,7 @@ impl Token {
 
     /// Sets the user PIN, as logged-in security officer. An empty one makes a token without login.
     pub fn init_pin(&self, pin: &[u8]) -> Result<()> {
+        let _wiped = StackWiped;
         let login = self.login.load_full().filter(|login| login.user == User::SecurityOfficer);
         let secret = login.as_ref().and_then(|login| login.secret.as_ref()).ok_or(Error::NotLoggedIn)?;
         if !pin.is_empty() {
@@ -237,6 +240,7 @@ impl Token {
 
     /// Changes the PIN of `user`.
     pub fn set_pin(&self, user: User, old: &[u8], new: &[u8]) -> Result<()> {
+        let _wiped = StackWiped;
         let _lock = self.directory.lock()?;
         let mut file = self.reread()?;
         let sealed: Sealed = match (user, &file.user) {
@@ -261,6 +265,7 @@ impl Token {
 
     /// Makes the token anew: needs the SO PIN, destroys every object, forgets the user PIN.
     pub fn reinitialise(&self, so_pin: &[u8], label: &str) -> Result<()> {
+        let _wiped = StackWiped;
         check_label(label)?;
         let _lock = self.directory.lock()?;
         let mut file = self.reread()?;
@@ -270,6 +275,9 @@ impl Token {
         random::fill(&mut file.salt)?;
         let value = auth::pin_auth(so_pin, &file.salt);
         let sealed = self.tpm.with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?;
+        for object in self.find(&Query { part: Some(Part::PrivateKey), ..Query::default() })? {
+            self.displace(&object)?;
+        }
         self.directory.clear()?;
         self.logout();
         file.label = label.into();
@@ -288,7 +296,7 @@ impl Token {
                 tpm.diagnose_load(&srk, error, &what, || self.damaged("its sealed secret does not load"))
             })
         })?;
-        TokenSecret::from_bytes(&secret).ok_or_else(|| self.damaged("its sealed secret has a wrong length"))
+        TokenSecret::from_bytes(&secret)?.ok_or_else(|| self.damaged("its sealed secret has a wrong length"))
     }
 
     /// Runs what takes a PIN, and learns from a failure how the TPM's lockout stands.
@@ -337,13 +345,14 @@ impl Token {
     }
 
     fn with_secret<T>(&self, operation: impl FnOnce(&TokenSecret) -> T) -> Result<T> {
+        let _wiped = StackWiped;
         let login = self.login.load();
         let login = login.as_ref().filter(|login| login.user == User::User);
         login.and_then(|login| login.secret.as_ref()).map(operation).ok_or(Error::NotLoggedIn)
     }
 }
 
-/// Objects. How keys come to be is in `keys`, what is adopted in `adopt`.
+/// Objects. How keys come to be is in `keys`, what is adopted in `adopt`, persistent places in `placement`.
 impl Token {
     /// Every object that may match: a cheap pre-selection, to be compared in full by the caller.
     ///
@@ -394,6 +403,9 @@ impl Token {
         let object = self.directory.read(id)?;
         if object.attributes(part).is_none() {
             return Err(Error::NotFound(format!("object {id}")));
+        }
+        if part == Part::PrivateKey {
+            self.displace(&object)?;
         }
         match object.without(part) {
             Some(rest) => self.directory.write(&rest),

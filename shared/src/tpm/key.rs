@@ -55,6 +55,8 @@ pub(crate) enum Place<'a> {
         private: &'a [u8],
         /// With it the private part has to be imported first: the seed of an importable key.
         seed: Option<&'a [u8]>,
+        /// The persistent handle at which it is too, unless somebody has removed it from there.
+        placed: Option<u32>,
     },
     /// In the TPM for good.
     Persistent(u32),
@@ -62,10 +64,36 @@ pub(crate) enum Place<'a> {
     Saved(&'a [u8]),
 }
 
+impl Place<'_> {
+    /// What tells keys apart that have the same public area: the same key imported twice has two authValues.
+    fn private(&self) -> &[u8] {
+        match self {
+            Self::Wrapped { private, .. } => private,
+            Self::Saved(context) => context,
+            Self::Persistent(_) => &[],
+        }
+    }
+}
+
 /// The key that a connection keeps loaded.
 pub(crate) struct LoadedKey {
-    pub(super) handle: u32,
+    handle: u32,
     name: Vec<u8>,
+    /// As it was given, wrapped.
+    private: Vec<u8>,
+}
+
+impl LoadedKey {
+    fn is(&self, key: &UsableKey<'_>) -> bool {
+        self.name == key.area.name && self.private == key.place.private()
+    }
+}
+
+impl LoadedKey {
+    /// Its handle, if it must be flushed some time.
+    pub(super) fn transient(&self) -> Option<u32> {
+        Some(self.handle).filter(|handle| handle >> 24 == 0x80)
+    }
 }
 
 /// A command on a key: it is given the key's handle and Name, and what authorises it.
@@ -87,7 +115,7 @@ impl Connection {
                     Some(FixedScheme::Ecdsa(hash)) => hash,
                     _ => curve.ecdsa_hash(),
                 };
-                let input = if hash == curve.ecdsa_hash() { curve.ecdsa_input(digest) } else { digest.to_vec() };
+                let input = if hash == curve.ecdsa_hash() { curve.ecdsa_input(digest)? } else { digest.to_vec() };
                 if input.len() != hash.digest_length() {
                     let only = format!("this digest by a key that was made for ECDSA with {} only", hash.name());
                     return Err(Error::Unsupported(only));
@@ -183,24 +211,6 @@ impl Connection {
         protected: u8,
         command: Command<'_, T>,
     ) -> Result<T> {
-        let held = self.key.is_some();
-        match self.use_once(key, authority, protected, command) {
-            // Without a resource manager anybody can flush what we hold.
-            Err(error) if held && response::is_gone(&error) => {
-                self.key = None;
-                self.use_once(key, authority, protected, command)
-            }
-            result => result,
-        }
-    }
-
-    fn use_once<T>(
-        &mut self,
-        key: &UsableKey<'_>,
-        authority: &Authority,
-        protected: u8,
-        command: Command<'_, T>,
-    ) -> Result<T> {
         if !key.policies.is_empty() {
             return self.use_by_policy(key, authority, protected, command);
         }
@@ -224,7 +234,7 @@ impl Connection {
     /// Loads a key, unless it is the one that is loaded, or is there for good. With `salt`, a salted session is held
     /// after: salted to the parent, or where there is none that we know to the storage root key.
     fn load_key(&mut self, key: &UsableKey<'_>, salt: bool) -> Result<u32> {
-        let loaded = self.key.as_ref().filter(|loaded| loaded.name == key.area.name).map(|loaded| loaded.handle);
+        let loaded = self.key.as_ref().filter(|loaded| loaded.is(key)).map(|loaded| loaded.handle);
         match (key.place, loaded) {
             (Place::Persistent(handle), _) => {
                 self.salt_to_srk(salt)?;
@@ -247,7 +257,12 @@ impl Connection {
                 })?;
                 Ok(handle)
             }
-            (Place::Wrapped { parent, parent_auth, public, private, seed }, None) => {
+            (Place::Wrapped { placed: Some(handle), .. }, None) if self.holds(handle, &key.area.name)? => {
+                self.flush_key()?;
+                self.salt_to_srk(salt)?;
+                Ok(self.keep(handle, key))
+            }
+            (Place::Wrapped { parent, parent_auth, public, private, seed, .. }, None) => {
                 self.flush_key()?;
                 let handle = self.with_parent(parent, parent_auth, salt, |tpm, parent| {
                     let Some(seed) = seed else {
@@ -264,7 +279,8 @@ impl Connection {
     }
 
     fn keep(&mut self, handle: u32, key: &UsableKey<'_>) -> u32 {
-        self.key = Some(LoadedKey { handle, name: key.area.name.clone() });
+        let (name, private) = (key.area.name.clone(), key.place.private().to_vec());
+        self.key = Some(LoadedKey { handle, name, private });
         handle
     }
 

@@ -116,6 +116,13 @@ impl Sealed {
     }
 }
 
+fn owner_has_auth(error: Error) -> Error {
+    match response::is_authorisation_failure(&error) {
+        true => Error::Unsupported("persistent keys on a TPM whose owner has set an authorisation value".into()),
+        false => error,
+    }
+}
+
 impl Connection {
     /// The storage root key at its handle; made there if it is absent.
     pub(crate) fn provide_srk(&mut self) -> Result<Srk> {
@@ -282,6 +289,39 @@ impl Connection {
         self.sapi.import(srk.named(), &mut Auth::Empty, public, &duplicate, &seed.encrypted)
     }
 
+    /// Whether the key called `name` is at a persistent handle.
+    pub(crate) fn holds(&mut self, handle: u32, name: &[u8]) -> Result<bool> {
+        match self.sapi.read_public(handle) {
+            Ok(public) => Ok(PublicArea::parse(&public).is_ok_and(|area| area.name == name)),
+            Err(error) if response::is_missing_handle(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a wrapped key at a persistent handle. Says whether that was free. Errors: [`Error::TpmFull`].
+    pub(crate) fn place(&mut self, public: &[u8], private: &[u8], handle: u32) -> Result<bool> {
+        self.flush_key()?;
+        let transient = self.sapi.load((SRK_HANDLE, &[]), &mut Auth::Empty, public, private)?;
+        let placed = self.sapi.evict_control(transient, handle);
+        self.sapi.flush_context(transient)?;
+        match placed {
+            Ok(()) => Ok(true),
+            Err(error) if response::is_taken(&error) => Ok(false),
+            Err(error) if response::is_full(&error) => Err(Error::TpmFull),
+            Err(error) if response::is_authorisation_failure(&error) => Err(owner_has_auth(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the key called `name` from a persistent handle, if it is there.
+    pub(crate) fn displace(&mut self, handle: u32, name: &[u8]) -> Result<()> {
+        if !self.holds(handle, name)? {
+            return Ok(());
+        }
+        self.flush_key()?;
+        self.sapi.evict_control(handle, handle).map_err(owner_has_auth)
+    }
+
     /// Does something under a parent; with its public area where that is `wanted`, or needed for its authValue.
     pub(super) fn with_parent<T>(
         &mut self,
@@ -341,7 +381,7 @@ impl Connection {
     }
 
     pub(super) fn flush_key(&mut self) -> Result<()> {
-        match self.key.take().map(|key| self.sapi.flush_context(key.handle)) {
+        match self.key.take().and_then(|key| key.transient()).map(|handle| self.sapi.flush_context(handle)) {
             Some(Err(error)) if !response::is_gone(&error) => Err(error),
             _ => Ok(()),
         }
