@@ -35,6 +35,13 @@ stunnel4                                            stunnel4
 python3                                             python3
 gcore                                               gdb
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
+/usr/sbin/sshd                                      openssh-server
+ssh-keygen                                          openssh-client
+certutil                                            libnss3-tools
+softhsm2-util                                       softhsm2
+/usr/lib/*/p11-kit-proxy.so                         p11-kit-modules
+/usr/lib/python3/dist-packages/PyKCS11/__init__.py  python3-pykcs11
+unshare                                             util-linux
 '
 
 # require_packages TABLE...: installs what is missing, as root; says what to install otherwise.

@@ -73,6 +73,16 @@ impl Device {
         &self.folder
     }
 
+    /// A wire to its TPM on which harm can be done; for [`Self::use_tcti`].
+    pub fn wire(&self) -> crate::Wire {
+        crate::Wire::to(&self.socket(), &self.path("wire.sock"))
+    }
+
+    /// The same as a device file, over which a TPM that does not answer is noticed.
+    pub fn wire_as_device(&self) -> crate::Wire {
+        crate::Wire::as_device(&self.socket())
+    }
+
     /// A file in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -170,7 +180,8 @@ impl Device {
     pub fn enter(&self) {
         static ENTERED: OnceLock<PathBuf> = OnceLock::new();
         let entered = ENTERED.get_or_init(|| {
-            for (name, value) in self.environment() {
+            let usual = self.environment().into_iter().map(|(name, value)| (name.to_owned(), value));
+            for (name, value) in usual.chain(self.variables.borrow().clone()) {
                 // SAFETY: once per process, at the start of its test, before it starts threads.
                 unsafe { std::env::set_var(name, value) };
             }

@@ -14,6 +14,7 @@ mod server;
 mod software_tpm;
 mod token;
 mod tpm_log;
+mod wire;
 
 pub use artefacts::Artefact;
 pub use der::der_field;
@@ -24,3 +25,4 @@ pub use resource_manager::ResourceManager;
 pub use server::{Server, free_port, say_hello};
 pub use token::{SO_PIN, Token};
 pub use tpm_log::Exchange;
+pub use wire::{Harm, Wire};

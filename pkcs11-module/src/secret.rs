@@ -187,6 +187,10 @@ impl Session {
             new.draft.attributes.extractable = true;
         }
         self.check_new(&new.draft)?;
+        // Bare blocks do not tell how many of their last bytes are padding, and no type of key has one length only.
+        if matches!(work, Work::Aes(_)) && new.draft.value_length.is_none() {
+            return Err(Error(CKR_TEMPLATE_INCOMPLETE));
+        }
         let named = |error| match error {
             Error(CKR_ENCRYPTED_DATA_INVALID) => Error(CKR_WRAPPED_KEY_INVALID),
             Error(CKR_ENCRYPTED_DATA_LEN_RANGE) => Error(CKR_WRAPPED_KEY_LEN_RANGE),

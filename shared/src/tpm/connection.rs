@@ -58,7 +58,7 @@ impl Connection {
             true => None,
             false => Some(Turn::wait(config.lock_dir.as_deref(), &config.tcti)?),
         };
-        let sapi = Sapi::open(&config.tcti).map_err(|code| response::unavailable(config, code))?;
+        let sapi = Sapi::open(config).map_err(|code| response::unavailable(config, code))?;
         let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
         let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
         sapi.descriptor().inspect(|&descriptor| crate::ffi::close_on_exec(descriptor));
@@ -79,16 +79,29 @@ impl Connection {
         Some(self)
     }
 
-    /// Runs an operation; where nobody else cleans up after killed processes, we do, and run it once more.
+    /// Runs an operation, and once more where what is held is gone, or the TPM has no room: what killed processes left is flushed where nobody else
+    /// does that, and over a resource manager others are waited for, who hold sessions for moments only.
     pub(super) fn run<T>(&mut self, operation: &mut impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
-        let result = operation(self);
-        match result {
-            Err(error) if self.turn.is_some() && response::is_out_of_memory(&error) => {
-                self.flush_everything()?;
-                operation(self)
-            }
-            other => other,
+        let held = self.key.is_some() || self.session.is_some();
+        let mut result = operation(self);
+        // A restart of the TPM, or somebody without a resource manager, has taken what was held.
+        if held && result.as_ref().is_err_and(response::is_gone) {
+            self.flush_held();
+            result = operation(self);
         }
+        for pause in [0, 10, 40, 160] {
+            if !result.as_ref().is_err_and(response::is_out_of_memory) {
+                break;
+            }
+            if self.turn.is_some() {
+                self.flush_everything()?;
+            } else {
+                self.flush_held();
+            }
+            std::thread::sleep(Duration::from_millis(pause));
+            result = operation(self);
+        }
+        result
     }
 
     /// Gives up without another word to the TPM.
@@ -106,6 +119,15 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Flushes what is held. What cannot be, a resource manager flushes.
+    fn flush_held(&mut self) {
+        let key = self.key.take().and_then(|key| key.transient());
+        let session = self.session.take().map(|held| held.session.handle);
+        for handle in key.into_iter().chain(session) {
+            let _ = self.sapi.flush_context(handle);
+        }
     }
 
     /// Starts a session unless a fitting one is held. `salt` is the key to salt it to, with its handle.
@@ -161,12 +183,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let key = self.key.take().and_then(|key| key.transient());
-        let session = self.session.take().map(|held| held.session.handle);
-        for handle in key.into_iter().chain(session) {
-            // Nobody is left to tell; a resource manager flushes what we cannot.
-            let _ = self.sapi.flush_context(handle);
-        }
+        self.flush_held();
         self.descriptors.iter().for_each(|&descriptor| unregister(descriptor));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! libtss2 opens the connection to a software TPM for each command, and that TPM serves one connection after the other: a
 //! child that inherited one would keep everybody waiting, its own parent first. So a fork waits for the exchange that is
-//! under way, be it our own reaper's, and exchanges wait for the fork.
+//! under way, be it our own reaper's, and exchanges wait for the fork. Over a TPM device, whose descriptor a child can close,
+//! nobody waits.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread::sleep;

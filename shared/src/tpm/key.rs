@@ -211,24 +211,6 @@ impl Connection {
         protected: u8,
         command: Command<'_, T>,
     ) -> Result<T> {
-        let held = self.key.is_some();
-        match self.use_once(key, authority, protected, command) {
-            // Without a resource manager anybody can flush what we hold.
-            Err(error) if held && response::is_gone(&error) => {
-                self.key = None;
-                self.use_once(key, authority, protected, command)
-            }
-            result => result,
-        }
-    }
-
-    fn use_once<T>(
-        &mut self,
-        key: &UsableKey<'_>,
-        authority: &Authority,
-        protected: u8,
-        command: Command<'_, T>,
-    ) -> Result<T> {
         if !key.policy.is_empty() {
             return self.use_by_policy(key, authority, protected, command);
         }
