@@ -25,6 +25,7 @@ pkg-config                                          pkg-config
 '
 packages_for_tests='
 readelf                                             binutils
+script                                              bsdutils
 kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
