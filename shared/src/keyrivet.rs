@@ -40,7 +40,7 @@ impl Keyrivet {
     /// Opens the store and the TPM that `config` names, without touching either.
     pub fn open(config: Config) -> Self {
         let config = Arc::new(config);
-        let (store, tpm) = (Store::new(config.store.clone()), Tpm::new(config.clone()));
+        let (store, tpm) = (Store::new(config.store.clone(), config.patience), Tpm::new(config.clone()));
         Self { shared: Arc::new(Shared { config, store, tpm, tokens: PerProcess::new() }) }
     }
 

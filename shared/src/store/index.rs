@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::plain;
 use crate::algorithm::HashAlgorithm;
 use crate::error::Result;
 use crate::hex;
@@ -25,6 +26,9 @@ const ORDER: std::ops::Range<usize> = 50..58;
 const PART: usize = 59;
 
 type Line = [u8; LINE];
+
+/// Longer than this it is none of ours: a quarter of a million objects.
+const LONGEST: u64 = 64 << 20;
 
 /// What the digest of a key begins with, so that an id never passes for a label.
 const BY_ID: &[u8] = b"id ";
@@ -53,9 +57,9 @@ pub(super) struct Index {
 impl Index {
     /// Opens it; `None` where there is none, or none of ours: readers scan then.
     pub(super) fn open(directory: &Path) -> Option<Self> {
-        let file = File::open(directory.join(FILE)).ok()?;
-        let length = file.metadata().ok()?.len();
-        (length % LINE as u64 == 0).then_some(Self { file, count: length / LINE as u64 })
+        let (file, data) = plain::open(&directory.join(FILE)).ok()?;
+        let length = data.len();
+        (length % LINE as u64 == 0 && length <= LONGEST).then_some(Self { file, count: length / LINE as u64 })
     }
 
     fn line(&self, number: u64) -> Option<Line> {
@@ -161,10 +165,11 @@ impl Lines {
     }
 }
 
-/// Removes the index: while it is not there, it cannot be wrong.
+/// Removes the index: while it is not there, it cannot be wrong. Nor can a directory in its place, which nobody reads.
 pub(super) fn unlink(directory: &Path) -> Result<()> {
     let path = directory.join(FILE);
     match fs::remove_file(&path) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => Ok(()),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(super::failed(&path)(error)),
         _ => Ok(()),
     }

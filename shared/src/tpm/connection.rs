@@ -56,7 +56,7 @@ impl Connection {
     pub(super) fn open(config: &Config) -> Result<Self> {
         let turn = match is_managed(&config.tcti) {
             true => None,
-            false => Some(Turn::wait(config.lock_dir.as_deref(), &config.tcti)?),
+            false => Some(Turn::wait(config)?),
         };
         let sapi = Sapi::open(config).map_err(|code| response::unavailable(config, code))?;
         let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
