@@ -44,6 +44,11 @@ softhsm2-util                                       softhsm2
 unshare                                             util-linux
 '
 
+# For tests of programs that Debian 12 does not have.
+packages_for_later_tests='
+/usr/lib/*/ossl-modules/pkcs11.so                   pkcs11-provider
+'
+
 # require_packages TABLE...: installs what is missing, as root; says what to install otherwise.
 require_packages() {
     local what package missing=()

@@ -85,6 +85,11 @@ impl FileWishes {
         Ok(())
     }
 
+    fn is_default(&self) -> bool {
+        let Self { parent, parent_auth, user_auth, pcrs, policy } = self;
+        parent.is_none() && parent_auth.is_none() && user_auth.is_empty() && pcrs.is_none() && policy.is_none()
+    }
+
     /// What a token decides by itself.
     fn names_what_tokens_decide(&self) -> bool {
         self.parent.is_some() || self.parent_auth.is_some() || !self.user_auth.is_empty()
@@ -288,7 +293,8 @@ impl Generation {
                 let curve = self.curve.ok_or_else(|| {
                     Error::Unsupported("EC keys without a curve: give one, e.g. -pkeyopt group:P-256".into())
                 })?;
-                let material = match (self.parameters_only, self.ephemeral) {
+                let for_tls = self.provider.may_make_keys_for_tls() && self.uri.is_none() && self.file.is_default();
+                let material = match (self.parameters_only, self.ephemeral || for_tls && !self.parameters_only) {
                     (true, true) => return Ok(ProviderKey::ephemeral_curve(Arc::clone(&self.provider), curve)),
                     (true, false) => Some(Material::Curve(curve)),
                     (false, true) => Some(Material::Ephemeral(Ephemeral::generate(curve)?)),

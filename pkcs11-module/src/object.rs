@@ -306,7 +306,9 @@ impl Session {
     pub(crate) fn set_attributes(&self, handle: CK_OBJECT_HANDLE, template: &Template<'_>) -> Result<()> {
         let view = self.slot().view(handle)?;
         self.require_changeable(&view)?;
-        if !view.attributes()?.modifiable {
+        let Attributes { modifiable, trusted, .. } = view.attributes()?;
+        // "Trusted certificates cannot be modified" (PKCS#11 3.2, "Certificate objects").
+        if !modifiable || (view.part == Part::Certificate && *trusted) {
             return Err(Error(CKR_ACTION_PROHIBITED));
         }
         let id = view.object.id;

@@ -247,6 +247,7 @@ impl Keyrivet {
             private: created.private,
             description: None,
             policy: steps.unwrap_or_default(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         })
