@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,13 @@ const PAUSES: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis
 ///
 /// Two files: the TPM's own, held during the turn, and a turnstile, held by the one who waits next. Whoever wants
 /// another turn goes through the turnstile behind those who wait already.
+///
+/// During the turn there is a byte in the TPM's own file. Whoever finds one there comes after a process that was killed.
 pub(crate) struct Turn {
     turn: File,
     turnstile: File,
+    /// Whether something may be left at the TPM that is nobody's any more.
+    pub(super) untidy: bool,
 }
 
 impl Turn {
@@ -29,15 +33,20 @@ impl Turn {
     pub(crate) fn wait(config: &Config) -> Result<Self> {
         let name = crate::hex::encode(&crate::algorithm::HashAlgorithm::Sha256.digest(config.tcti.as_bytes())[..8]);
         let directory = directory_for(config.lock_dir.as_deref())?;
-        let this = Self {
+        let mut this = Self {
             turn: open(&directory.join(format!("{name}.lock")))?,
             turnstile: open(&directory.join(format!("{name}.next")))?,
+            untidy: true,
         };
         let deadline = Instant::now() + config.patience;
         wait_for(&this.turnstile, deadline)?;
         let taken = wait_for(&this.turn, deadline);
         flock::unlock(&this.turnstile);
-        taken.map(|()| this)
+        taken?;
+        this.untidy = this.turn.metadata().is_ok_and(|data| data.len() > 0);
+        // Without the byte, what we leave when we are killed stays until the TPM is full.
+        let _ = this.turn.write_all_at(b"1", 0);
+        Ok(this)
     }
 
     /// Whether another process waits for its turn.
@@ -57,6 +66,9 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        if !self.untidy {
+            let _ = self.turn.set_len(0);
+        }
         // Closing is not enough while a child that just forked still has the descriptor.
         flock::unlock(&self.turn);
     }
