@@ -72,7 +72,9 @@ impl<'a> Signer<'a> {
 }
 
 /// What a child does before it leaves.
-const DEEDS: [(&str, fn(&Signer<'_>)); 5] = [
+type Deed = (&'static str, fn(&Signer<'_>));
+
+const DEEDS: [Deed; 5] = [
     ("nothing", |_| {}),
     ("signs", |inherited| {
         let own = Signer::of_child(inherited);

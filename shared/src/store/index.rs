@@ -1,7 +1,8 @@
 //! The derived index of a token's objects: look-ups open only what may match, and read of the index only a few lines.
 //!
 //! Each PKCS#11 object has two lines, one under the digest of its `CKA_ID` and one under that of its label. All lines are
-//! equally long, and sorted, so that a line is found by halving.
+//! equally long, and sorted, so that a line is found by halving. The last one tells how many there are before it: an index
+//! that was cut short is none.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -48,6 +49,14 @@ fn letter(part: Part) -> u8 {
     }
 }
 
+/// The line after `count` others. No key is like its own.
+fn last_line(count: u64) -> Line {
+    let mut line = [b'.'; LINE];
+    line[OBJECT].copy_from_slice(format!("{count:032}").as_bytes());
+    line[LINE - 1] = b'\n';
+    line
+}
+
 /// The index as a reader has it.
 pub(super) struct Index {
     file: File,
@@ -59,7 +68,10 @@ impl Index {
     pub(super) fn open(directory: &Path) -> Option<Self> {
         let (file, data) = plain::open(&directory.join(FILE)).ok()?;
         let length = data.len();
-        (length % LINE as u64 == 0 && length <= LONGEST).then_some(Self { file, count: length / LINE as u64 })
+        let count = (length / LINE as u64).checked_sub(1)?;
+        let this = Self { file, count };
+        let whole = length % LINE as u64 == 0 && length <= LONGEST && this.line(count)? == last_line(count);
+        whole.then_some(this)
     }
 
     fn line(&self, number: u64) -> Option<Line> {
@@ -161,6 +173,8 @@ impl Lines {
     /// The file's content.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         self.0.sort_unstable();
+        let last = last_line(self.0.len() as u64);
+        self.0.push(last);
         self.0.concat()
     }
 }

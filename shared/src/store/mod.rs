@@ -346,7 +346,9 @@ mod tests {
         directory.write(&two).unwrap();
         let path = directory.path.join(index::FILE);
         let whole = fs::read(&path).unwrap();
-        for damaged in [&whole[1..], &whole[..whole.len() - 1], &vec![b'x'; whole.len()]] {
+        let line = whole.len() / 5;
+        let cut = [&whole[1..], &whole[..whole.len() - 1], &whole[line..], &whole[..whole.len() - line], &[]];
+        for damaged in cut.into_iter().chain([&vec![b'x'; whole.len()][..]]) {
             fs::write(&path, damaged).unwrap();
             assert_eq!(directory.candidates(&labelled("one")).unwrap().len(), 2);
         }
