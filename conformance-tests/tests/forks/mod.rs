@@ -62,6 +62,11 @@ pub(crate) fn child(way: Way, work: impl FnOnce()) -> Child {
 }
 
 impl Child {
+    /// Kills it, whatever it is at.
+    pub(crate) fn kill(&self) {
+        kill_process(self.0, Signal::KILL).unwrap();
+    }
+
     /// Waits for its end, which must be the one that was meant.
     pub(crate) fn join(self) {
         let Self(process, way) = self;
