@@ -42,6 +42,7 @@ certutil                                            libnss3-tools
 softhsm2-util                                       softhsm2
 /usr/lib/*/p11-kit-proxy.so                         p11-kit-modules
 /usr/lib/python3/dist-packages/PyKCS11/__init__.py  python3-pykcs11
+flock                                               util-linux
 unshare                                             util-linux
 '
 

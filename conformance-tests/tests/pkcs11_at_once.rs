@@ -100,6 +100,38 @@ fn until_finalised(world: &World, function: &'static Function, start: &Barrier) 
     }
 }
 
+#[test]
+fn ten_thousand_sessions_opened_at_once_have_handles_of_their_own() {
+    const THREADS: usize = 16;
+    const EACH: usize = 10_000 / THREADS;
+    let device = Device::new();
+    let raw = &Raw::initialised(&device);
+    raw.make_token(0, "dev");
+    let start = &Barrier::new(THREADS);
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let open = || {
+            start.wait();
+            (0..EACH).map(|_| raw.open(0)).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(open)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    let distinct: std::collections::BTreeSet<_> = opened.iter().collect();
+    assert_eq!(distinct.len(), THREADS * EACH);
+    assert_eq!(raw.token_info(0).ulSessionCount as usize, THREADS * EACH);
+    std::thread::scope(|scope| {
+        for own in opened.chunks(EACH) {
+            scope.spawn(move || {
+                for session in own {
+                    assert_eq!(raw.state(*session), CKS_RW_PUBLIC_SESSION);
+                    call!(raw, C_CloseSession(*session)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(raw.token_info(0).ulSessionCount, 0);
+}
+
 /// How long threads do anything: longer where `conformance-tests/test --long` says so.
 fn duration() -> Duration {
     Duration::from_secs(if std::env::var_os("KEYRIVET_LONG").is_some() { 60 } else { 3 })
