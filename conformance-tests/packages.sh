@@ -46,6 +46,11 @@ flock                                               util-linux
 unshare                                             util-linux
 '
 
+packages_for_fuzzing='
+c++                                                 g++
+/usr/include/openssl/core_dispatch.h                libssl-dev
+'
+
 # For tests of programs that Debian 12 does not have.
 packages_for_later_tests='
 /usr/lib/*/ossl-modules/pkcs11.so                   pkcs11-provider
