@@ -1,4 +1,4 @@
-//! The resource manager tpm2-abrmd, which virtualises the TPM's slots for every connection.
+//! The resource manager tpm2-abrmd in front of a device's TPM.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use crate::device::Device;
 use crate::program::Run as _;
 
+const TCTI: &str = "tabrmd:bus_type=session";
+
 /// tpm2-abrmd on a D-Bus of its own; both end with it.
 pub struct ResourceManager {
     bus: PathBuf,
@@ -15,7 +17,7 @@ pub struct ResourceManager {
 }
 
 impl ResourceManager {
-    /// Starts one on the device's TPM. Programs of the device reach it by [`Self::tcti`] from then on.
+    /// Starts both, and has everything that runs on the device from now on go through them.
     pub fn start(device: &Device) -> Self {
         let socket = device.path("dbus");
         let address = format!("unix:path={}", socket.display());
@@ -27,13 +29,9 @@ impl ResourceManager {
         let manager = start(manager.env("DBUS_SESSION_BUS_ADDRESS", &address));
         let this = Self { bus: socket, processes: [manager, bus] };
         device.set_variable("DBUS_SESSION_BUS_ADDRESS", &address);
-        wait_until("tpm2-abrmd", || device.command("tpm2_getrandom").args(["-T", this.tcti(), "4"]).run().succeeded());
+        device.use_tcti(TCTI);
+        wait_until("tpm2-abrmd", || device.command("tpm2_getrandom").args(["-T", TCTI, "4"]).run().succeeded());
         this
-    }
-
-    /// The TCTI string by which it is reached.
-    pub fn tcti(&self) -> &'static str {
-        "tabrmd:bus_type=session"
     }
 }
 

@@ -6,6 +6,7 @@ mod raw;
 use std::collections::HashSet;
 
 use client::{Answer, Client, answer, named, secret};
+use conformance_tests::{Device, Hold, Token};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
@@ -264,4 +265,41 @@ fn what_is_advertised_works() {
         assert_ne!(does, 0, "{kind:#x} does nothing");
     }
     assert_eq!(client.mechanism_info(CKM_DES3_CBC).map(drop), Err(RvError::MechanismInvalid));
+}
+
+#[test]
+fn a_search_tells_nothing_of_what_is_sensitive() {
+    let client = Client::new(client::PIN);
+    let value = vec![0x2f; 16];
+    let create =
+        |more: &[Attribute]| client.session.create_object(&[&secret(KeyType::AES, &value)[..], more].concat()).unwrap();
+    let open = create(&[Attribute::Sensitive(false), Attribute::Extractable(true)]);
+    create(&[Attribute::Sensitive(true), Attribute::Extractable(true)]);
+    create(&[Attribute::Sensitive(false), Attribute::Extractable(false)]);
+    create(&[Attribute::Token(true)]);
+    assert_eq!(client.session.find_objects(&[Attribute::Value(value)]).unwrap(), [open]);
+    assert_eq!(client.session.find_objects(&[Attribute::ValueLen(16.into())]).unwrap().len(), 4);
+}
+
+#[test]
+fn what_another_process_does_is_seen_at_once() {
+    let device = Device::with_hold(Hold::Default);
+    let _ = Token::new(&device, "dev", client::PIN);
+    let client = Client::of(device, client::PIN);
+    let tool = |arguments: &[&str]| {
+        let login = ["--token-label", "dev", "--login", "--pin", client::PIN];
+        let _ = client.device.pkcs11_tool(&[&login[..], arguments].concat()).ok();
+    };
+    tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--label", "theirs", "--id", "0a"]);
+    let private = client.find_one(&[Attribute::Sign(true), Attribute::Label(b"theirs".to_vec())]);
+    assert!(client.sign(&Mechanism::EcdsaSha256.into(), private, b"x").is_ok());
+    tool(&["--set-id", "0b", "--type", "privkey", "--id", "0a"]);
+    assert_eq!(client.get(private, CKA_ID), Ok(vec![0x0b]));
+    assert_eq!(client.find_one(&[Attribute::Id(vec![0x0b])]), private, "it is the same object");
+    tool(&["--delete-object", "--type", "privkey", "--id", "0b"]);
+    assert_eq!(client.get(private, CKA_ID), Err(RvError::ObjectHandleInvalid));
+    let gone = client.sign(&Mechanism::EcdsaSha256.into(), private, b"x");
+    assert_eq!(gone, Err(RvError::KeyHandleInvalid));
+    tool(&["--delete-object", "--type", "pubkey", "--id", "0a"]);
+    assert_eq!(client.session.find_objects(&[Attribute::Token(true), Attribute::Id(vec![0x0a])]).unwrap(), []);
 }

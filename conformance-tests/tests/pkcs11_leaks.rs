@@ -3,14 +3,12 @@
 mod client;
 mod raw;
 
-use std::time::Duration;
-
 use client::{Client, Wanted};
 use conformance_tests::{Device, Hold, Token};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass};
-use cryptoki::session::UserType;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 
 /// How many, in CI and where there is time (`conformance-tests/test --long`).
@@ -24,9 +22,8 @@ fn client(pin: &str) -> Client {
     Client::of(device, pin)
 }
 
-/// What the TPM holds while the process is idle but alive: nothing.
+/// Nothing is held for a process that is idle, but alive.
 fn assert_idle(client: &Client) {
-    std::thread::sleep(Duration::from_millis(300));
     Client::assert_nothing_is_left_at_the_tpm(&client.device);
 }
 
@@ -142,4 +139,69 @@ fn threads_with_keys_of_their_own_share_three_slots() {
     });
     assert_idle(&client);
     assert_eq!(client.session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).unwrap().len(), 8);
+}
+
+#[test]
+fn threads_with_every_kind_of_work_do_not_get_in_each_others_way() {
+    let client = client(client::PIN);
+    let (rsa_public, rsa) = client.rsa_for_all(2048);
+    let (ec_public, ec) = client.ec(raw::P256, &[]);
+    let key = |kind, usage: &[Attribute]| {
+        let value = [0x37; 32];
+        let template = [&client::secret(kind, &value)[..], &[Attribute::Token(true)], usage].concat();
+        client.session.create_object(&template).unwrap()
+    };
+    let aes = key(KeyType::AES, &[Attribute::Encrypt(true)]);
+    let hmac = key(KeyType::GENERIC_SECRET, &[Attribute::Sign(true)]);
+    let data: Vec<u8> = (0..5000).map(|number| (number % 251) as u8).collect();
+    let encrypted = openssl::symm::encrypt(openssl::symm::Cipher::aes_256_cbc(), &[0x37; 32], Some(&[0; 16]), &data);
+    let encrypted = encrypted.unwrap();
+    let hmac_key = openssl::pkey::PKey::hmac(&[0x37; 32]).unwrap();
+    let mac = openssl::sign::Signer::new(openssl::hash::MessageDigest::sha256(), &hmac_key)
+        .and_then(|mut signer| signer.sign_oneshot_to_vec(&data))
+        .unwrap();
+    let wrapped = client.encrypt(&Mechanism::RsaPkcs.into(), rsa_public, b"secret").unwrap();
+    let work: [&(dyn Fn(&Session) + Sync); 4] = [
+        // Longer than a TPM's buffer: several commands, and a sequence that takes a slot of the TPM.
+        &|session| assert_eq!(session.encrypt(&Mechanism::AesCbcPad([0; 16]), aes, &data).unwrap(), encrypted),
+        &|session| assert_eq!(session.sign(&Mechanism::Sha256Hmac, hmac, &data).unwrap(), mac),
+        &|session| assert_eq!(session.decrypt(&Mechanism::RsaPkcs, rsa, &wrapped).unwrap(), b"secret"),
+        &|session| {
+            let signature = session.sign(&Mechanism::EcdsaSha256, ec, &data).unwrap();
+            session.verify(&Mechanism::EcdsaSha256, ec_public, &data, &signature).unwrap();
+        },
+    ];
+    std::thread::scope(|scope| {
+        for run in work.iter().chain(&work) {
+            let session = client.module.open_ro_session(client.slot()).unwrap();
+            scope.spawn(move || (0..count(8, 200)).for_each(|_| run(&session)));
+        }
+    });
+    assert_idle(&client);
+}
+
+#[test]
+fn keys_work_on_after_the_tpm_was_switched_off_and_on() {
+    let client = client(client::PIN);
+    let (_, ec) = client.ec(raw::P256, &[Attribute::Token(true)]);
+    let (_, rsa) = client.rsa_for_all(2048);
+    let usage = [Attribute::Encrypt(true), Attribute::ValueLen(16.into())];
+    let aes = client.session.generate_key(&Mechanism::AesKeyGen, &usage).unwrap();
+    let ecb = || client.encrypt(&Mechanism::AesEcb.into(), aes, &[1; 16]);
+    let before = ecb().unwrap();
+    client.session.sign_init(&Mechanism::EcdsaSha256, ec).unwrap();
+    client.session.sign_update(b"begun before").unwrap();
+    client.device.stop_tpm();
+    client.device.start_tpm();
+    client.session.sign_final().unwrap();
+    assert_eq!(ecb(), Ok(before.clone()));
+    // In the middle of a burst, and without a farewell.
+    client.sign(&Mechanism::Sha256RsaPkcs.into(), rsa, b"x").unwrap();
+    client.device.cut_power();
+    assert_eq!(ecb(), Err(RvError::DeviceRemoved));
+    client.device.start_tpm();
+    assert_eq!(ecb(), Ok(before));
+    client.sign(&Mechanism::Sha256RsaPkcs.into(), rsa, b"x").unwrap();
+    client.sign(&Mechanism::EcdsaSha256.into(), ec, b"x").unwrap();
+    assert_idle(&client);
 }

@@ -3,7 +3,7 @@
 mod client;
 mod raw;
 
-use client::{Answer, Client, HASHES, Wanted, answer, secret};
+use client::{Answer, Client, HASHES, Start, Wanted, answer, secret};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::vendor_defined::VendorDefinedMechanism;
 use cryptoki::mechanism::{Mechanism, MechanismType};
@@ -12,6 +12,7 @@ use cryptoki_sys::*;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
 use openssl::symm::{Cipher, Crypter, Mode};
+use raw::call;
 
 const IV: [u8; 16] = [0x5a; 16];
 const BLOCK: usize = 16;
@@ -368,4 +369,102 @@ fn hmac_general<'a>(name: &str, length: &'a CK_ULONG) -> Wanted<'a> {
     };
     let known = VendorDefinedMechanism::new(MechanismType::SHA256_HMAC, Some(length));
     Wanted::number(kind, Mechanism::VendorDefined(known))
+}
+
+/// PKCS#11 3.2, "Dual-function cryptographic functions".
+#[test]
+fn two_operations_run_at_once_over_the_same_data() {
+    let client = Client::new(client::PIN);
+    let session = client.session.handle();
+    let value = [0x71; 32];
+    let aes = import_aes(&client, &value, true);
+    let usage = [Attribute::Sign(true), Attribute::Verify(true)];
+    let hmac_key = [&secret(KeyType::GENERIC_SECRET, &value)[..], &usage].concat();
+    let hmac_key = client.session.create_object(&hmac_key).unwrap();
+    let cbc = || MODES[2].wanted();
+    let hmac = || Wanted::from(Mechanism::Sha256Hmac);
+    let data: Vec<u8> = (0..200).map(|number| number as u8).collect();
+    let encrypted = MODES[2].openssl(Mode::Encrypt, &value, &data);
+    let digest = openssl::sha::sha256(&data).to_vec();
+    let mac = client.sign(&hmac(), hmac_key, &data).unwrap();
+    /// Runs a function over data in parts, and gives what it gave.
+    macro_rules! over {
+        ($data:expr, $name:ident) => {{
+            let mut output = Vec::new();
+            for part in $data.chunks(48) {
+                let (mut given, mut length) = (vec![0; 256], 256);
+                let count = part.len() as CK_ULONG;
+                let (part, place) = (part.as_ptr().cast_mut(), given.as_mut_ptr());
+                call!(client.raw, $name(session, part, count, place, &mut length)).unwrap();
+                output.extend_from_slice(&given[..length as usize]);
+            }
+            output
+        }};
+    }
+    let digest_started = || call!(client.raw, C_DigestInit(session, &mut raw::mechanism(CKM_SHA256))).unwrap();
+
+    digest_started();
+    client.start(Start::Encrypt, &cbc(), aes).unwrap();
+    let mut output = over!(data, C_DigestEncryptUpdate);
+    output.extend(client.session.encrypt_final().unwrap());
+    assert_eq!((output, client.session.digest_final().unwrap()), (encrypted.clone(), digest.clone()));
+
+    digest_started();
+    client.start(Start::Decrypt, &cbc(), aes).unwrap();
+    let mut output = over!(encrypted, C_DecryptDigestUpdate);
+    let last = client.session.decrypt_final().unwrap();
+    client.session.digest_update(&last).unwrap();
+    output.extend(last);
+    assert_eq!((output, client.session.digest_final().unwrap()), (data.clone(), digest));
+
+    client.start(Start::Sign, &hmac(), hmac_key).unwrap();
+    client.start(Start::Encrypt, &cbc(), aes).unwrap();
+    let mut output = over!(data, C_SignEncryptUpdate);
+    output.extend(client.session.encrypt_final().unwrap());
+    assert_eq!((output, client.session.sign_final().unwrap()), (encrypted.clone(), mac.clone()));
+
+    client.start(Start::Verify, &hmac(), hmac_key).unwrap();
+    client.start(Start::Decrypt, &cbc(), aes).unwrap();
+    let mut output = over!(encrypted, C_DecryptVerifyUpdate);
+    let last = client.session.decrypt_final().unwrap();
+    client.session.verify_update(&last).unwrap();
+    output.extend(last);
+    assert_eq!(output, data);
+    client.session.verify_final(&mac).unwrap();
+}
+
+#[test]
+fn a_key_for_one_hash_makes_no_hmac_with_another() {
+    let client = Client::new(client::PIN);
+    let value = [0x1e; 32];
+    for token in [true, false] {
+        let usage = [Attribute::Token(token), Attribute::Sign(true)];
+        let key = [&secret(KeyType::SHA256_HMAC, &value)[..], &usage].concat();
+        let key = client.session.create_object(&key).unwrap();
+        assert_eq!(client.get(key, CKA_KEY_TYPE), Ok(raw::number(CKK_SHA256_HMAC)));
+        let pkey = PKey::hmac(&value).unwrap();
+        let mut signer = Signer::new(openssl::hash::MessageDigest::sha256(), &pkey).unwrap();
+        let expected = signer.sign_oneshot_to_vec(b"message").unwrap();
+        assert_eq!(client.sign(&Mechanism::Sha256Hmac.into(), key, b"message"), Ok(expected));
+        assert_eq!(client.sign(&Mechanism::Sha512Hmac.into(), key, b"x"), Err(RvError::KeyTypeInconsistent));
+    }
+    let long = answer(client.session.create_object(&secret(KeyType::GENERIC_SECRET, &[1; 129])));
+    assert_eq!(long, Err(RvError::AttributeValueInvalid), "longer than a TPM takes");
+}
+
+#[test]
+fn a_session_makes_and_uses_public_secrets_without_a_login() {
+    let client = Client::new(client::PIN);
+    let imported = import_aes(&client, &[5; 16], true);
+    client.session.logout().unwrap();
+    let public = [&secret(KeyType::AES, &[5; 16])[..], &[Attribute::Private(false), Attribute::Encrypt(true)]].concat();
+    let public = client.session.create_object(&public).unwrap();
+    let expected = openssl::symm::encrypt(Cipher::aes_128_cbc(), &[5; 16], Some(&IV), b"data").unwrap();
+    assert_eq!(client.encrypt(&Mechanism::AesCbcPad(IV).into(), public, b"data"), Ok(expected));
+    let private = [&secret(KeyType::AES, &[5; 16])[..], &[Attribute::Private(true)]].concat();
+    assert_eq!(answer(client.session.create_object(&private)), Err(RvError::UserNotLoggedIn));
+    let generated = generate(&client, Mechanism::AesKeyGen, 16, &[Attribute::Token(true)]);
+    assert_eq!(generated, Err(RvError::UserNotLoggedIn));
+    let gone = client.encrypt(&Mechanism::AesEcb.into(), imported, &[1; 16]);
+    assert_eq!(gone, Err(RvError::KeyHandleInvalid), "a private object is not even seen");
 }

@@ -4,7 +4,7 @@ mod client;
 mod raw;
 
 use client::{Client, answer};
-use conformance_tests::{Device, SO_PIN, Token};
+use conformance_tests::{Device, Hold, SO_PIN, Token};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -323,4 +323,53 @@ fn a_key_that_always_authenticates_needs_its_pin_for_every_use() {
         call!(client.raw, C_Decrypt(session, data, 256, output.as_mut_ptr(), &mut length)).unwrap();
         assert_eq!(client.decrypt(&Mechanism::RsaX509.into(), rsa, &encrypted), Err(RvError::UserNotLoggedIn));
     }
+}
+
+#[test]
+fn a_token_counts_its_sessions_and_tells_no_limit() {
+    let device = Device::new();
+    let module = module(&device);
+    let slot = make(&module, "dev", Some(client::PIN));
+    let counts = || {
+        let info = module.get_token_info(slot).unwrap();
+        (info.session_count(), info.rw_session_count())
+    };
+    assert_eq!(counts(), (Some(0), Some(0)));
+    let first = module.open_rw_session(slot).unwrap();
+    let second = module.open_ro_session(slot).unwrap();
+    assert_eq!(counts(), (Some(2), Some(1)));
+    drop(first);
+    assert_eq!(counts(), (Some(1), Some(0)));
+    drop(second);
+    assert_eq!(counts(), (Some(0), Some(0)));
+    let many: Vec<_> = (0..500).map(|_| module.open_ro_session(slot).unwrap()).collect();
+    assert_eq!(counts(), (Some(500), Some(0)));
+    drop(many);
+}
+
+#[test]
+fn a_token_that_another_process_makes_is_seen_at_once() {
+    let device = Device::with_hold(Hold::Default);
+    let module = module(&device);
+    make(&module, "first", Some(client::PIN));
+    let second = Token::new(&device, "second", client::PIN);
+    second.generate("EC:prime256v1", "ec", "01");
+    let labels = || {
+        let slots = module.get_slots_with_initialized_token().unwrap();
+        slots.iter().map(|slot| module.get_token_info(*slot).unwrap().label().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(), ["first", "second"]);
+    let slot = module.get_slots_with_initialized_token().unwrap()[1];
+    let session = module.open_rw_session(slot).unwrap();
+    assert_eq!(login(&session, UserType::User, client::PIN), Ok(()));
+    let key = session.find_objects(&[Attribute::Sign(true)]).unwrap()[0];
+    session.sign(&Mechanism::EcdsaSha256, key, b"x").unwrap();
+    assert!(module.get_slot_event().unwrap().is_none(), "slots do not come and go");
+    // Made anew by another process: its objects are gone, and the login is worth nothing.
+    let again = ["--init-token", "--slot", "1", "--label", "again", "--so-pin", SO_PIN];
+    let _ = device.pkcs11_tool(&again).ok();
+    assert_eq!(labels(), ["first", "again"]);
+    assert_eq!(session.find_objects(&[]).unwrap(), []);
+    let gone = answer(session.sign(&Mechanism::EcdsaSha256, key, b"x"));
+    assert_eq!(gone, Err(RvError::KeyHandleInvalid));
 }

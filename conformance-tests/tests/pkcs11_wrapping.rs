@@ -105,22 +105,35 @@ fn aes_wraps_and_unwraps_as_openssl_encrypts() {
 }
 
 #[test]
-fn a_private_key_is_not_unwrapped() {
+fn a_private_key_is_unwrapped_into_the_tpm() {
     let client = Client::new(client::PIN);
     let value = [0x45; 32];
-    let template = [&secret(KeyType::AES, &value)[..], &[Attribute::Unwrap(true)]].concat();
-    let unwrapping = client.session.create_object(&template).unwrap();
-    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
-    let clear = key.private_key_to_pkcs8().unwrap();
-    let wrapped = openssl::symm::encrypt(Cipher::aes_256_cbc(), &value, Some(&IV), &clear).unwrap();
-    let template = [
-        Attribute::Class(ObjectClass::PRIVATE_KEY),
-        Attribute::KeyType(KeyType::RSA),
-        Attribute::Token(true),
-        Attribute::Sign(true),
-    ];
-    let unwrapped = client.session.unwrap_key(&Mechanism::AesCbcPad(IV), unwrapping, &wrapped, &template);
-    assert_eq!(answer(unwrapped), Err(RvError::TemplateInconsistent));
+    let aes = [&secret(KeyType::AES, &value)[..], &[Attribute::Unwrap(true)]].concat();
+    let unwrapping = client.session.create_object(&aes).unwrap();
+    let curve = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    let ec = PKey::from_ec_key(openssl::ec::EcKey::generate(&curve).unwrap()).unwrap();
+    let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let unwrap = |key_type, clear: &[u8]| {
+        let wrapped = openssl::symm::encrypt(Cipher::aes_256_cbc(), &value, Some(&IV), clear).unwrap();
+        let class = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type), Attribute::Token(true)];
+        answer(client.session.unwrap_key(&Mechanism::AesCbcPad(IV), unwrapping, &wrapped, &class))
+    };
+    for (key, key_type, other, mechanism) in [
+        (rsa, KeyType::RSA, KeyType::EC, Mechanism::Sha256RsaPkcs),
+        (ec, KeyType::EC, KeyType::RSA, Mechanism::EcdsaSha256),
+    ] {
+        let clear = key.private_key_to_pkcs8().unwrap();
+        let object = unwrap(key_type, &clear).unwrap();
+        let signature = client.session.sign(&mechanism, object, b"message").unwrap();
+        let signature = if key_type == KeyType::EC { raw::ecdsa_der(&signature) } else { signature };
+        let mut verifier = openssl::sign::Verifier::new(openssl::hash::MessageDigest::sha256(), &key).unwrap();
+        assert!(verifier.verify_oneshot(&signature, b"message").unwrap(), "{key_type}");
+        for untrue in [CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE, CKA_EXTRACTABLE] {
+            assert_eq!(client.get(object, untrue), Ok(vec![0]), "{key_type} {untrue:#x}");
+        }
+        assert_eq!(unwrap(other, &clear), Err(RvError::WrappedKeyInvalid), "{key_type}");
+        assert_eq!(unwrap(key_type, &clear[..clear.len() - 1]), Err(RvError::WrappedKeyInvalid), "{key_type}");
+    }
 }
 
 #[test]
@@ -142,4 +155,62 @@ fn what_may_not_leave_is_not_wrapped() {
     let trusted_only = session_secret(&client, &[Attribute::Extractable(true), Attribute::WrapWithTrusted(true)]);
     assert_eq!(wrap(wrapping, trusted_only), Err(RvError::KeyNotWrappable), "the wrapping key is not trusted");
     assert!(wrap(wrapping, free).is_ok());
+}
+
+#[test]
+fn a_key_is_unwrapped_straight_into_the_tpm() {
+    let client = Client::new(client::PIN);
+    let (public, private) = client.rsa(2048, &[], &[Attribute::Decrypt(true), Attribute::Unwrap(true)]);
+    let key = client.openssl_key(public).rsa().unwrap();
+    let mut wrapped = [0; 256];
+    key.public_encrypt(&VALUE, &mut wrapped, Padding::PKCS1_OAEP).unwrap();
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(true),
+        Attribute::Encrypt(true),
+    ];
+    let object = client.session.unwrap_key(&oaep(), private, &wrapped, &template).unwrap();
+    assert!(client.flag(object, CKA_TOKEN) && client.flag(object, CKA_SENSITIVE));
+    assert!(!client.flag(object, CKA_LOCAL) && !client.flag(object, CKA_EXTRACTABLE));
+    assert_eq!(client.get(object, CKA_VALUE), Err(RvError::AttributeSensitive));
+    let expected = openssl::symm::encrypt(Cipher::aes_256_cbc(), &VALUE, Some(&IV), b"data").unwrap();
+    assert_eq!(client.encrypt(&Mechanism::AesCbcPad(IV).into(), object, b"data"), Ok(expected));
+    let bus = client.device.tpm_bytes();
+    assert!(!client::contains(&bus, &VALUE[..16]), "not even here it is on the bus in the clear");
+    for (name, content) in client::stored(&client.device) {
+        assert!(!client::contains(&content, &VALUE[..16]), "{name}");
+    }
+}
+
+#[test]
+fn blocks_are_filled_with_zeros_that_the_template_cuts_off() {
+    let client = Client::new(client::PIN);
+    let value = [0x46; 16];
+    let usage = [Attribute::Wrap(true), Attribute::Unwrap(true)];
+    let wrapping = client.session.create_object(&[&secret(KeyType::AES, &value)[..], &usage].concat()).unwrap();
+    let short = [&secret(KeyType::GENERIC_SECRET, &[9; 20])[..], &readable()].concat();
+    let short = client.session.create_object(&short).unwrap();
+    for (mechanism, cipher, iv) in [
+        (Mechanism::AesEcb, Cipher::aes_128_ecb(), None),
+        (Mechanism::AesCbc(IV), Cipher::aes_128_cbc(), Some(&IV[..])),
+    ] {
+        let wrapped = client.session.wrap_key(&mechanism, wrapping, short).unwrap();
+        let padded = [&[9; 20][..], &[0; 12]].concat();
+        let mut crypter = openssl::symm::Crypter::new(cipher, openssl::symm::Mode::Encrypt, &value, iv).unwrap();
+        crypter.pad(false);
+        let mut expected = vec![0; 48];
+        let count = crypter.update(&padded, &mut expected).unwrap();
+        assert_eq!(wrapped, expected[..count], "{mechanism:?}");
+        let unwrap = |length: Option<CK_ULONG>| {
+            let length: Vec<Attribute> = length.map(|length| Attribute::ValueLen(length.into())).into_iter().collect();
+            let template = [&unwrapped()[..], &length].concat();
+            answer(client.session.unwrap_key(&mechanism, wrapping, &wrapped, &template))
+        };
+        assert_eq!(client.get(unwrap(Some(20)).unwrap(), CKA_VALUE), Ok(vec![9; 20]));
+        assert_eq!(unwrap(Some(33)), Err(RvError::WrappedKeyLenRange));
+        // "When neither the key type of the unwrapped key nor the unwrapping mechanism unambiguously determine the
+        // length."
+        assert_eq!(unwrap(None), Err(RvError::TemplateIncomplete), "{mechanism:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyrivet_core::Keyrivet;
 use keyrivet_core::Result;
@@ -24,12 +25,14 @@ pub(crate) const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("
 pub(crate) struct Provider {
     core: Core,
     keyrivet: OnceLock<Keyrivet>,
+    /// libssl has asked for groups: its handshakes may come here for their keys.
+    serves_tls: AtomicBool,
 }
 
 impl Provider {
     /// An instance that has touched nothing yet.
     pub(crate) fn new(core: Core) -> Self {
-        Self { core, keyrivet: OnceLock::new() }
+        Self { core, keyrivet: OnceLock::new(), serves_tls: AtomicBool::new(false) }
     }
 
     /// The core it belongs to.
@@ -46,6 +49,16 @@ impl Provider {
         }
         let config = Config::load_with(|key| self.core.parameter(key).filter(|value| !value.is_empty()))?;
         Ok(self.keyrivet.get_or_init(|| Keyrivet::open(config)))
+    }
+
+    /// Remembers that libssl has asked for groups.
+    pub(crate) fn note_tls(&self) {
+        self.serves_tls.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a key on a curve without further wishes may be for a handshake; see `tls`.
+    pub(crate) fn may_make_keys_for_tls(&self) -> bool {
+        self.serves_tls.load(Ordering::Relaxed) && self.core.version() > (3, 0)
     }
 
     /// Gives up whatever is held at the TPM.

@@ -3,7 +3,11 @@
 //! libssl makes its ephemeral keys with whatever provider it finds first for `EC`, and takes the NIST groups from no
 //! other. So we offer these groups, under internal names that only libssl passes on; keys made under such a name are
 //! of software and live for one handshake. Where another provider comes first, libssl takes its groups and none of
-//! this happens. Keys made after the model of a peer's public key, as CMS makes them, are of software too.
+//! this happens, but for one case: from OpenSSL 3.5 on libssl takes the groups of the first provider that is listed and
+//! makes the keys with the one that the property query prefers. Where that is us, a key on a curve about which nothing
+//! else is said is taken to be for a handshake, once libssl has asked for our groups; `parent` or `uri` says otherwise.
+//!
+//! Keys made after the model of a peer's public key, as CMS makes them, are of software too.
 
 use std::sync::Arc;
 

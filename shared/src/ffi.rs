@@ -1,4 +1,4 @@
-//! What the core asks of libc directly: two registrations and the silence of libtss2.
+//! What the core asks of libc directly: registrations, descriptors, signals, errno, and the silence of libtss2.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char};
@@ -20,12 +20,12 @@ pub(crate) fn at_exit(function: extern "C" fn()) {
     unsafe { libc::atexit(function) };
 }
 
-/// Has `function` called in each forked child, before `fork` returns there.
+/// Has `before` called before each fork, and `parent` or `child` after it, on the thread that forks.
 ///
-/// It may only do what is async-signal-safe: other threads of the parent may have held any lock.
-pub(crate) fn at_fork_in_child(function: unsafe extern "C" fn()) {
-    // SAFETY: the function is static and never unloaded; it keeps to async-signal-safe calls.
-    unsafe { libc::pthread_atfork(None, None, Some(function)) };
+/// In the child only what is async-signal-safe is allowed: other threads of the parent may have held any lock.
+pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: the functions are static and never unloaded; the child's keeps to async-signal-safe calls.
+    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
 /// Closes a descriptor of which no owner in this process will ever make use again.
@@ -78,6 +78,16 @@ pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
         libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
         result
     }
+}
+
+/// Runs `work` and leaves `errno` as it was.
+pub(crate) fn with_errno_kept<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the address is this thread's own and valid for its life.
+    let before = unsafe { *libc::__errno_location() };
+    let result = work();
+    // SAFETY: as above; `work` has run in this thread.
+    unsafe { *libc::__errno_location() = before };
+    result
 }
 
 /// `N` bytes in memory of their own that is neither swapped out, as far as the system lets us lock it, nor part of a core

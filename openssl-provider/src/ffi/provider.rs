@@ -124,7 +124,7 @@ unsafe extern "C" fn get_reason_strings(_provctx: *mut c_void) -> *const OSSL_IT
 }
 
 unsafe extern "C" fn get_capabilities(
-    _provctx: *mut c_void,
+    provctx: *mut c_void,
     capability: *const c_char,
     taker: OSSL_CALLBACK,
     argument: *mut c_void,
@@ -133,7 +133,11 @@ unsafe extern "C" fn get_capabilities(
         // SAFETY: the core's text and callback for this call.
         let (capability, taker) = unsafe { (text(capability), Callback::new(taker, argument)) };
         let all_taken = match capability {
-            Some(name) if name.eq_ignore_ascii_case(tls::GROUPS) => tls::groups().all(|group| taker.give(&group)),
+            Some(name) if name.eq_ignore_ascii_case(tls::GROUPS) => {
+                // SAFETY: the core's instance.
+                unsafe { provider(provctx) }.note_tls();
+                tls::groups().all(|group| taker.give(&group))
+            }
             _ => false,
         };
         all_taken.into()

@@ -139,6 +139,7 @@ impl Token {
             private,
             description,
             policy: Vec::new(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         }

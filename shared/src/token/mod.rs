@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
@@ -16,6 +15,7 @@ use crate::auth::{self, StackWiped, TokenSecret};
 use crate::error::{Error, Result};
 use crate::key::KeyPlace;
 use crate::log::{self, Topic};
+use crate::mutex::Mutex;
 use crate::object::{Object, ObjectId, Part, Query};
 use crate::process::PerProcess;
 use crate::random;

@@ -2,6 +2,7 @@
 
 mod capability;
 mod connection;
+mod fork;
 mod key;
 mod lock;
 mod object;
@@ -14,10 +15,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::mutex::{Condvar, Mutex};
 use crate::process::PerProcess;
 
 pub use capability::PinTries;
@@ -71,7 +71,7 @@ impl Tpm {
             connection::register_process_hooks(release_at_exit);
         }
         let link =
-            Arc::new(Link { config: self.config.clone(), held: Mutex::new(Held::default()), wake: Condvar::new() });
+            Arc::new(Link { config: self.config.clone(), held: Mutex::new(Held::default()), wake: Condvar::default() });
         links.push(link.clone());
         link
     }
@@ -144,7 +144,7 @@ impl Link {
             if Instant::now() >= deadline {
                 held.connection = None;
             } else {
-                self.wake.wait_until(&mut held, deadline);
+                held = self.wake.wait_until(held, deadline);
             }
         }
         // `release` takes the handle to join us; otherwise nobody will.

@@ -82,6 +82,9 @@ pub(crate) const PIN: &str = "12345678";
 /// Where the limit's keys are when several processes have to share the TPM's three slots.
 const PERSISTENT: [(&str, &str); 2] = [("ec", "0x81010001"), ("rsa", "0x81010002")];
 
+/// The same keys for `openssl genpkey`: algorithm and option.
+const SOFTWARE: [(&str, &str, &str); 2] = [("ec", "EC", "group:P-256"), ("rsa", "RSA", "rsa_keygen_bits:2048")];
+
 /// The devices. Ours and the limit share one, so that they are measured on the same TPM.
 pub(crate) struct Arena {
     pub(crate) ours: Device,
@@ -155,14 +158,11 @@ impl Arena {
         match who {
             Limit => {
                 let tcti = self.tcti(who, route);
-                let persistent = PERSISTENT.iter().find(|(name, _)| *name == key).map(|(_, handle)| *handle);
-                match persistent.filter(|_| several && route == Route::Direct) {
-                    Some(handle) => self.worker(who, route, &["esys", &tcti, key, handle]),
-                    None => {
-                        let files = [format!("{key}.pub"), format!("{key}.priv")];
-                        self.worker(who, route, &["esys", &tcti, key, &files[0], &files[1]])
-                    }
+                if several && route == Route::Direct {
+                    return self.worker(who, route, &["esys", &tcti, key, self.persistent(key)]);
                 }
+                let files = [format!("{key}.pub"), format!("{key}.priv")];
+                self.worker(who, route, &["esys", &tcti, key, &files[0], &files[1]])
             }
             Provider | Tpm2Openssl => self.worker(who, route, &["openssl", &format!("{key}.pem")]),
             _ => self.worker(who, route, &["pkcs11", &module, token, pin, key, &threads]),
@@ -188,6 +188,33 @@ impl Arena {
         command
     }
 
+    /// `pkcs11-tool` with this contestant's module.
+    pub(crate) fn tool(&self, who: Contestant, arguments: &[&str]) -> Command {
+        let mut command = self.command(who, Route::Direct, "pkcs11-tool");
+        command.args(["--module", &self.token(who).0]).args(arguments);
+        command
+    }
+
+    /// The URI of a key of our tokens, by the provider's store.
+    pub(crate) fn uri(&self, who: Contestant, key: &str) -> String {
+        let (_, token, pin) = self.token(who);
+        let uri = format!("pkcs11:token={token};object={key};type=private");
+        if pin.is_empty() { uri } else { format!("{uri}?pin-source=file:{}", self.ours.path("pin.pin").display()) }
+    }
+
+    /// The handle of a key that is in the TPM for good, on both devices that have a provider.
+    pub(crate) fn persistent(&self, key: &str) -> &'static str {
+        PERSISTENT.iter().find(|(name, _)| *name == key).map_or("", |(_, handle)| handle)
+    }
+
+    /// How many TPM commands one run of a program costs.
+    pub(crate) fn commands_of(&self, who: Contestant, mut command: Command) -> Result<f64, String> {
+        self.device(who).mark();
+        let output = command.run();
+        let commands = self.device(who).commands().len();
+        if output.succeeded() { Ok(commands as f64) } else { Err(output.stderr()) }
+    }
+
     fn tcti(&self, who: Contestant, route: Route) -> String {
         match route {
             Route::Direct => self.device(who).tcti(),
@@ -209,17 +236,12 @@ impl Arena {
         device.new_key_file(["EC", "group:P-256"], "ec.pem");
         device.new_key_file(["RSA", "rsa_keygen_bits:2048"], "rsa.pem");
         device.write("data", "what is signed");
-        for ((key, handle), kind) in PERSISTENT.into_iter().zip(["ecc256", "rsa2048"]) {
-            let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|sign";
-            let (public, private) = (format!("{key}.pub"), format!("{key}.priv"));
-            let files = ["-u", &public, "-r", &private];
-            let create = ["tpm2_create", "-Q", "-C", "0x81000001", "-G", kind, "-a", attributes];
-            let _ = device.run(&[&create[..], &files].concat()).ok();
-            let load = ["tpm2_load", "-Q", "-C", "0x81000001", "-c", "key.ctx"];
-            let _ = device.run(&[&load[..], &files].concat()).ok();
-            let _ = device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "key.ctx", handle]).ok();
-            // Nobody flushes for us where there is no resource manager.
-            let _ = device.run(&["tpm2_flushcontext", "-t"]).ok();
+        device.write("digest", [7; 32]);
+        make_persistent(device);
+        for (key, algorithm, option) in SOFTWARE {
+            let file = format!("software-{key}.pem");
+            let _ =
+                device.run(&["openssl", "genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out", &file]).ok();
         }
     }
 
@@ -233,6 +255,7 @@ impl Arena {
             let _ = command.args(["--module", &peer_module()]).args(arguments).run().ok();
         };
         device.write("data", "what is signed");
+        device.write("digest", [7; 32]);
         tool(&["--init-token", "--slot-index", "0", "--label", "peer", "--so-pin", SO_PIN]);
         let so = ["--login", "--login-type", "so", "--so-pin", SO_PIN];
         tool(&[&["--init-pin", "--token-label", "peer", "--new-pin", PIN], &so[..]].concat());
@@ -250,11 +273,33 @@ impl Arena {
             "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ntpm2 = tpm2_provider\n\
              default = default_provider\n[tpm2_provider]\nactivate = 1\n[default_provider]\nactivate = 1\n",
         );
-        for (key, algorithm, option) in [("ec", "EC", "group:P-256"), ("rsa", "RSA", "rsa_keygen_bits:2048")] {
+        make_persistent(device);
+        for (key, algorithm, option) in SOFTWARE {
             let file = format!("{key}.pem");
             let words = ["genpkey", "-propquery", "provider=tpm2", "-algorithm", algorithm, "-pkeyopt", option, "-out"];
             let _ = self.command(Tpm2Openssl, Route::Direct, "openssl").args(words).arg(&file).run().ok();
         }
+    }
+}
+
+/// Makes P-256 and RSA keys by tpm2-tools, as files and in the TPM for good.
+fn make_persistent(device: &Device) {
+    let parent = ["-C", "0x81000001"];
+    if !device.run(&["tpm2_readpublic", "-Q", "-c", "0x81000001"]).succeeded() {
+        let _ = device.run(&["tpm2_createprimary", "-Q", "-G", "ecc", "-c", "parent.ctx"]).ok();
+        let _ = device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "parent.ctx", "0x81000001"]).ok();
+        let _ = device.run(&["tpm2_flushcontext", "-t"]).ok();
+    }
+    for ((key, handle), kind) in PERSISTENT.into_iter().zip(["ecc256", "rsa2048"]) {
+        let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|sign";
+        let (public, private) = (format!("{key}.pub"), format!("{key}.priv"));
+        let files = ["-u", &public, "-r", &private];
+        let create = [&["tpm2_create", "-Q", "-G", kind, "-a", attributes], &parent[..], &files].concat();
+        let _ = device.run(&create).ok();
+        let _ = device.run(&[&["tpm2_load", "-Q", "-c", "key.ctx"], &parent[..], &files].concat()).ok();
+        let _ = device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "key.ctx", handle]).ok();
+        // Nobody flushes for us where there is no resource manager.
+        let _ = device.run(&["tpm2_flushcontext", "-t"]).ok();
     }
 }
 

@@ -41,6 +41,6 @@ fn set_affinity(process: u32, processors: std::ops::Range<usize>) {
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         processors.for_each(|processor| libc::CPU_SET(processor, &mut set));
-        libc::sched_setaffinity(process.cast_signed(), size_of::<libc::cpu_set_t>(), &set);
+        libc::sched_setaffinity(process as libc::pid_t, size_of::<libc::cpu_set_t>(), &set);
     }
 }

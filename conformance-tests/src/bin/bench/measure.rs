@@ -69,14 +69,21 @@ pub(crate) struct Worker<'a> {
     command: Box<dyn Fn() -> Command + 'a>,
     process: Child,
     answers: Receiver<String>,
+    greeting: String,
 }
 
 impl<'a> Worker<'a> {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(command: impl Fn() -> Command + 'a) -> Result<Self, String> {
         let (process, answers) = spawn(command())?;
-        let this = Self { command: Box::new(command), process, answers };
-        this.answer().map(|_| this)
+        let mut this = Self { command: Box::new(command), process, answers, greeting: String::new() };
+        this.greeting = this.answer()?;
+        Ok(this)
+    }
+
+    /// What it said when it was ready.
+    pub(crate) fn greeting(&self) -> &str {
+        &self.greeting
     }
 
     /// Gives it a line and waits for its answer.

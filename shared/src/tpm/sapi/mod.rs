@@ -26,14 +26,14 @@ use tss_esapi::structures::Public;
 use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::fork::Exchange;
 use super::session::{self as hmac_session, Session, session_attribute};
 use crate::algorithm::HashAlgorithm;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::log::{self, Topic};
 
 const TSS2_RC_SUCCESS: TSS2_RC = 0;
-/// Longest wait for one command, in milliseconds: a slow TPM makes an RSA-4096 key in minutes.
-const TIMEOUT: i32 = 300_000;
 /// Response codes that ask for the command again (TPM 2.0 Part 2, 6.6.3): RETRY, YIELDED, TESTING.
 const ASK_AGAIN: [u32; 3] = [0x922, 0x908, 0x90a];
 /// How often a command is sent at most.
@@ -71,6 +71,10 @@ pub(crate) struct Sapi {
     tcti: *mut TSS2_TCTI_CONTEXT,
     /// The SAPI context: points into itself and holds authValues; never moved, wiped on drop.
     context: Box<[u128]>,
+    /// Longest wait for one command, in milliseconds.
+    timeout: i32,
+    /// It connects for each command: what a child forked meanwhile inherits cannot be closed there.
+    connects_each_time: bool,
 }
 
 // SAFETY: libtss2's contexts have no affinity to a thread; `&mut self` keeps their use exclusive.
@@ -78,6 +82,7 @@ unsafe impl Send for Sapi {}
 
 impl Drop for Sapi {
     fn drop(&mut self) {
+        let _exchange = Exchange::begin();
         let context = self.context();
         // SAFETY: both contexts were initialised by `open` and are not used after this.
         unsafe {
@@ -89,16 +94,22 @@ impl Drop for Sapi {
 }
 
 impl Sapi {
-    /// Connects: `tcti` goes to libtss2's loader unchanged.
-    pub(crate) fn open(tcti: &str) -> Result<Self, u32> {
+    /// Connects: the configured TCTI string goes to libtss2's loader unchanged.
+    pub(crate) fn open(config: &Config) -> Result<Self, u32> {
+        let tcti = config.tcti.as_str();
+        let timeout = i32::try_from(config.timeout.as_millis()).unwrap_or(i32::MAX);
         let name = CString::new(tcti).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
         crate::ffi::silence_libtss2();
         let mut context = null_mut();
+        let exchange = Exchange::begin();
         // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
         check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
+        drop(exchange);
         // SAFETY: a pure function.
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
-        let mut sapi = Self { tcti: context, context: vec![0_u128; size.div_ceil(16)].into_boxed_slice() };
+        let memory = vec![0_u128; size.div_ceil(16)].into_boxed_slice();
+        let mut sapi = Self { tcti: context, context: memory, timeout, connects_each_time: true };
+        sapi.connects_each_time = sapi.descriptor().is_none();
         // The version whose layout the bindings have: TSS2_ABI_VERSION_CURRENT.
         let mut version = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
         // SAFETY: the context is zeroed, aligned to 16 bytes and at least as large as told.
@@ -138,14 +149,16 @@ impl Sapi {
         loop {
             check(prepare(context)).map_err(failed)?;
             self.authorise(names, auth, failed)?;
-            let start = Instant::now();
+            let (start, timeout) = (Instant::now(), self.timeout);
+            let exchange = self.connects_each_time.then(Exchange::begin);
             // SAFETY: the command was prepared and authorised above, in this context.
             let code = unsafe {
                 match Tss2_Sys_ExecuteAsync(context) {
-                    TSS2_RC_SUCCESS => Tss2_Sys_ExecuteFinish(context, TIMEOUT),
+                    TSS2_RC_SUCCESS => Tss2_Sys_ExecuteFinish(context, timeout),
                     code => code,
                 }
             };
+            drop(exchange);
             log::write(
                 Topic::Tpm,
                 format_args!("{command} 0x{code:03x} {:.2} ms", start.elapsed().as_secs_f64() * 1e3),

@@ -1,5 +1,8 @@
 //! The jobs: what is measured, in the order of the table. Adding one is a module and a line here.
 
+mod cold;
+mod commands;
+mod keys;
 mod sign;
 
 use std::time::Duration;
@@ -19,12 +22,16 @@ pub(crate) struct Job {
 }
 
 /// All jobs.
-pub(crate) const JOBS: &[Job] = &[Job {
-    name: "sign",
-    about: "warm signatures: threads, processes, resource manager",
-    on_request: false,
-    run: sign::run,
-}];
+pub(crate) const JOBS: &[Job] = &[
+    job("sign", "warm signatures: threads, processes, resource manager", sign::run),
+    job("cold", "pkcs11-tool and openssl req from start to end", cold::run),
+    job("commands", "what listing, logging in and making keys costs the TPM", commands::run),
+    job("keys", "growth with the number of keys: 1 to 10,000", keys::run),
+];
+
+const fn job(name: &'static str, about: &'static str, run: fn(&Bench, &mut Report)) -> Job {
+    Job { name, about, on_request: false, run }
+}
 
 impl Job {
     /// Runs it.

@@ -19,7 +19,7 @@ pub(super) struct RawLoop {
 
 enum KeySource {
     /// Files as `tpm2_create` writes them.
-    Files { public: TPM2B_PUBLIC, private: TPM2B_PRIVATE },
+    Files(Box<(TPM2B_PUBLIC, TPM2B_PRIVATE)>),
     /// A persistent handle.
     Persistent(u32),
 }
@@ -69,7 +69,7 @@ impl KeySource {
             check(public_file, Tss2_MU_TPM2B_PUBLIC_Unmarshal(start, length, &mut 0, &mut public))?;
             let (start, length) = (private_bytes.as_ptr(), private_bytes.len() as _);
             check(private_file, Tss2_MU_TPM2B_PRIVATE_Unmarshal(start, length, &mut 0, &mut private))?;
-            Ok(Self::Files { public, private })
+            Ok(Self::Files(Box::new((public, private))))
         }
     }
 }
@@ -98,7 +98,7 @@ impl Signer for RawLoop {
         let mut connection = self.connection.lock().map_err(|_| "a thread panicked")?;
         if connection.key == ESYS_TR_NONE {
             connection.key = match &self.key {
-                KeySource::Files { public, private } => connection.load(public, private)?,
+                KeySource::Files(files) => connection.load(&files.0, &files.1)?,
                 KeySource::Persistent(handle) => connection.open(*handle)?,
             };
         }
@@ -128,7 +128,7 @@ impl Signer for RawLoop {
     }
 
     fn end(&self) {
-        if let (KeySource::Files { .. }, Ok(mut connection)) = (&self.key, self.connection.lock()) {
+        if let (KeySource::Files(_), Ok(mut connection)) = (&self.key, self.connection.lock()) {
             // SAFETY: an initialised context, and a key that was loaded in it.
             unsafe { Esys_FlushContext(connection.context, connection.key) };
             connection.key = ESYS_TR_NONE;
