@@ -20,10 +20,6 @@ pub(crate) struct MutexGuard<'a, T>(sync::MutexGuard<'a, T>);
 pub(crate) struct Condvar(sync::Condvar);
 
 impl<T> Mutex<T> {
-    pub(crate) const fn new(value: T) -> Self {
-        Self(sync::Mutex::new(value))
-    }
-
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -44,6 +40,11 @@ impl<T> Mutex<T> {
 }
 
 impl Condvar {
+    /// Waits until it is told of a change, or for no reason.
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard(self.0.wait(guard.0).unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Waits until this time, or until it is told of a change, or for no reason.
     pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Instant) -> MutexGuard<'a, T> {
         let patience = deadline.saturating_duration_since(Instant::now());
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_held_is_given_up_after_a_while_and_taken_after_a_panic() {
-        let lock = Mutex::new(1);
+        let lock = Mutex(sync::Mutex::new(1));
         let held = lock.lock();
         assert!(lock.try_lock_for(Duration::from_millis(3)).is_none());
         drop(held);
