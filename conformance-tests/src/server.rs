@@ -48,18 +48,29 @@ pub struct Server {
 impl Server {
     /// Starts `command`, which must stay in the foreground, and waits until `port` takes connections. What it prints
     /// goes to the file `output`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
     pub fn start(command: &mut Command, port: u16, output: &Path) -> Self {
+        Self::try_start(command, port, output).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`Self::start`], for a server that may well not.
+    pub fn try_start(command: &mut Command, port: u16, output: &Path) -> Result<Self, String> {
         let file = std::fs::File::create(output).expect("the server's output has a file");
         let copy = file.try_clone().expect("a file can be shared");
         let process = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
-        let mut this = Self { process: process.expect("the server starts"), output: output.to_owned() };
+        let mut this = Self { process: process.map_err(|error| error.to_string())?, output: output.to_owned() };
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             let ended = !matches!(this.process.try_wait(), Ok(None));
-            assert!(!ended && Instant::now() < deadline, "the server does not listen:\n{}", this.output());
+            if ended || Instant::now() > deadline {
+                return Err(format!("the server does not listen:\n{}", this.output()));
+            }
             sleep(PAUSE);
         }
-        this
+        Ok(this)
     }
 
     /// What it has printed so far.

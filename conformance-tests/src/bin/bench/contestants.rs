@@ -39,6 +39,11 @@ impl Contestant {
     /// Ours.
     pub(crate) const OURS: [Self; 3] = [TokenWithPin, OpenToken, Provider];
 
+    /// Whether it is one of ours.
+    pub(crate) fn is_ours(self) -> bool {
+        Self::OURS.contains(&self)
+    }
+
     /// Its name in the table.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -278,6 +283,7 @@ impl Arena {
             "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ntpm2 = tpm2_provider\n\
              default = default_provider\n[tpm2_provider]\nactivate = 1\n[default_provider]\nactivate = 1\n",
         );
+        device.write("data", "what is signed");
         make_persistent(device);
         for (key, algorithm, option) in SOFTWARE {
             let file = format!("{key}.pem");

@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
+    /// What is not about speed is not compared with the peers.
+    informative: bool,
     cells: Vec<(Contestant, Cell)>,
 }
 
@@ -51,7 +53,12 @@ pub(crate) struct Report {
 
 impl Row {
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, better: Better) -> Self {
-        Self { name: name.into(), unit, better, cells: Vec::new() }
+        Self { name: name.into(), unit, better, informative: false, cells: Vec::new() }
+    }
+
+    /// One that tells more than it compares.
+    pub(crate) fn informative(name: impl Into<String>, unit: &'static str) -> Self {
+        Self { informative: true, ..Self::new(name, unit, Better::Lower) }
     }
 
     /// Adds what was measured of a contestant.
@@ -98,7 +105,7 @@ impl Report {
         // A hundredth is within what two runs of the same thing differ by.
         const NOISE: f64 = 0.01;
         let mut worst: Option<(f64, String)> = None;
-        for row in &self.rows {
+        for row in self.rows.iter().filter(|row| !row.informative) {
             for (ours, theirs) in Contestant::PEERS {
                 let Some(ratio) = row.ratio(ours, theirs) else { continue };
                 let advantage = if row.better == Better::Higher { ratio } else { 1.0 / ratio };

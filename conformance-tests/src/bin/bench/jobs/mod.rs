@@ -2,8 +2,11 @@
 
 mod cold;
 mod commands;
+mod footprint;
+mod growth;
 mod keys;
 mod sign;
+mod tls;
 
 use std::time::Duration;
 
@@ -26,7 +29,10 @@ pub(crate) const JOBS: &[Job] = &[
     job("sign", "warm signatures: threads, processes, resource manager", sign::run),
     job("cold", "pkcs11-tool and openssl req from start to end", cold::run),
     job("commands", "what listing, logging in and making keys costs the TPM", commands::run),
+    job("tls", "TLS 1.3 handshakes by nginx", tls::run),
     job("keys", "growth with the number of keys: 1 to 10,000", keys::run),
+    job("growth", "growth with sessions and with threads", growth::run),
+    job("footprint", "memory, the libraries' size, what they link", footprint::run),
 ];
 
 const fn job(name: &'static str, about: &'static str, run: fn(&Bench, &mut Report)) -> Job {

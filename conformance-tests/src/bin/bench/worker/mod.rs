@@ -3,7 +3,8 @@
 
 mod esys;
 mod openssl;
-pub(crate) mod pkcs11;
+mod pkcs11;
+mod tls;
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::Barrier;
@@ -36,6 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         Some((&"esys", rest)) => serve(&esys::RawLoop::new(rest)?),
         Some((&"pkcs11", rest)) => serve(&pkcs11::TokenClient::new(rest)?),
         Some((&"openssl", rest)) => serve(&openssl::KeyClient::new(rest)?),
+        Some((&"handshakes", rest)) => serve(&tls::HandshakeClient::new(rest)?),
         Some((&"find", rest)) => pkcs11::time_find(rest),
         Some((&"sessions", rest)) => pkcs11::time_sessions(rest),
         _ => Err(format!("no such worker: {words:?}")),
