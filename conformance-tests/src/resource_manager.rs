@@ -33,6 +33,11 @@ impl ResourceManager {
         wait_until("tpm2-abrmd", || device.command("tpm2_getrandom").args(["-T", TCTI, "4"]).run().succeeded());
         this
     }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.processes[0].id()
+    }
 }
 
 impl Drop for ResourceManager {

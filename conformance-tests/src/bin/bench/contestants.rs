@@ -157,7 +157,11 @@ impl Arena {
     pub(crate) fn open(&self, route: Route) -> Vec<ResourceManager> {
         match route {
             Route::Direct => Vec::new(),
-            Route::ResourceManager => self.devices().into_iter().map(ResourceManager::start).collect(),
+            Route::ResourceManager => {
+                let managers: Vec<_> = self.devices().into_iter().map(ResourceManager::start).collect();
+                managers.iter().for_each(|manager| machine::place_tpm(manager.process_id()));
+                managers
+            }
         }
     }
 

@@ -3,11 +3,20 @@
 /// Has this process, and every one that it starts, come before other work on the machine, where it may: with ordinary
 /// priorities, even high ones, each wake-up waits for somebody's time slice, and there are two in every TPM command.
 pub(crate) fn raise_priority() {
-    let lowest = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameter lives through the call.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &lowest) } != 0 {
+    if !set_priority(2) {
         eprintln!("other work on this machine disturbs what is measured: root may give this a real-time priority");
     }
+}
+
+/// Lets all others that are measured come first: for a client that stands for many other machines.
+pub(crate) fn lower_priority() {
+    set_priority(1);
+}
+
+fn set_priority(priority: libc::c_int) -> bool {
+    let parameter = libc::sched_param { sched_priority: priority };
+    // SAFETY: the parameter lives through the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameter) == 0 }
 }
 
 /// A TPM is a device with a processor of its own. So software TPMs get the first one, if there are several, and
@@ -20,10 +29,12 @@ pub(crate) fn leave_a_processor_to_tpms() {
     }
 }
 
-/// Puts a software TPM where no client is.
+/// Puts a software TPM, or the resource manager in front of it, where no client is.
 pub(crate) fn place_tpm(process: u32) {
     if processors() > 1 {
-        set_affinity(process, 0..1);
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+        threads.for_each(|thread| set_affinity(thread, 0..1));
     }
 }
 
@@ -34,11 +45,11 @@ fn processors() -> usize {
     usize::try_from(count).unwrap_or(1)
 }
 
-fn set_affinity(process: u32, processors: std::ops::Range<usize>) {
+fn set_affinity(thread: u32, processors: std::ops::Range<usize>) {
     // SAFETY: plain data with room for more processors than are set; a refusal leaves everything as it was.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         processors.for_each(|processor| libc::CPU_SET(processor, &mut set));
-        libc::sched_setaffinity(process as libc::pid_t, size_of::<libc::cpu_set_t>(), &set);
+        libc::sched_setaffinity(thread as libc::pid_t, size_of::<libc::cpu_set_t>(), &set);
     }
 }

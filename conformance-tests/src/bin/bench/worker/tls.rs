@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslSessionCacheMode, SslVerifyMode, SslVersion};
 
 use super::{Result, Signer};
+use crate::machine;
 
 /// Connects to a server on this machine, again and again, without resumption.
 pub(super) struct HandshakeClient {
@@ -16,6 +17,7 @@ impl HandshakeClient {
     /// Argument: the port.
     pub(super) fn new(arguments: &[&str]) -> Result<Self> {
         let [port] = *arguments else { return Err("handshakes takes a port".into()) };
+        machine::lower_priority();
         let context = || {
             let mut builder = SslContext::builder(SslMethod::tls_client())?;
             builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
