@@ -25,6 +25,7 @@ pkg-config                                          pkg-config
 '
 packages_for_tests='
 readelf                                             binutils
+script                                              bsdutils
 kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
@@ -41,6 +42,7 @@ certutil                                            libnss3-tools
 softhsm2-util                                       softhsm2
 /usr/lib/*/p11-kit-proxy.so                         p11-kit-modules
 /usr/lib/python3/dist-packages/PyKCS11/__init__.py  python3-pykcs11
+flock                                               util-linux
 unshare                                             util-linux
 '
 

@@ -1,9 +1,11 @@
 //! A device: a folder with a software TPM, a store and a configuration of its own.
 
 use std::cell::{Cell, RefCell};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::artefacts::Artefact;
 use crate::der::der_field;
@@ -27,6 +29,7 @@ pub struct Device {
     /// How many TPMs it had: each has its own state.
     generation: Cell<u32>,
     mark: Cell<u64>,
+    hold: Cell<Hold>,
     /// Variables of its programs beside the usual ones, or instead of them.
     variables: RefCell<Vec<(String, String)>>,
 }
@@ -49,6 +52,7 @@ impl Device {
             tpm: RefCell::new(None),
             generation: Cell::new(0),
             mark: Cell::new(0),
+            hold: Cell::new(hold),
             variables: RefCell::default(),
         };
         this.link_modules();
@@ -60,6 +64,7 @@ impl Device {
 
     /// Writes the configuration file anew.
     pub fn hold(&self, hold: Hold) {
+        self.hold.set(hold);
         let lock = format!("lock_dir = '{}'\n", self.path("lock").display());
         let hold = match hold {
             Hold::ToTheEnd => "hold_ms = 60000\nhold_at_most_ms = 60000\n",
@@ -130,6 +135,7 @@ impl Device {
 
     /// A program that runs on this device: in its folder, with its TPM and store, and a clean environment otherwise.
     pub fn command(&self, program: &str) -> Command {
+        self.wait_for_own_turn_to_end();
         let mut command = Command::new(program);
         command.current_dir(&self.folder).env_clear().envs(self.environment()).envs(self.variables.borrow().clone());
         command
@@ -188,6 +194,33 @@ impl Device {
             self.folder.clone()
         });
         assert!(*entered == self.folder, "one test in a process: run the tests with 'cargo nextest run'");
+    }
+
+    /// Where the test's own process has just used the TPM, waits for its turn to end.
+    ///
+    /// libtss2's `swtpm:` opens a socket for each command, and programs that are started meanwhile inherit it. They would
+    /// then wait for a TPM that waits for their own copy of that socket.
+    fn wait_for_own_turn_to_end(&self) {
+        let inodes: Vec<_> = std::fs::read_dir(self.path("lock"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|file| Some(format!(":{}", file.metadata().ok()?.ino())))
+            .collect();
+        let own = std::process::id().to_string();
+        let held = || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+            locks.lines().any(|line| {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                let file = fields.get(5).is_some_and(|file| inodes.iter().any(|inode| file.ends_with(inode)));
+                file && fields.get(4) == Some(&own.as_str())
+            })
+        };
+        // Somebody who holds it to the end sends nothing by himself.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.hold.get() == Hold::Default && held() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The names of the TPM commands since [`Self::mark`] (or since the start), refused ones with their code.

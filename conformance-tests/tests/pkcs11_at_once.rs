@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use conformance_tests::{Device, Hold};
 use cryptoki_sys::*;
-use raw::{Given, P256, PIN, Raw, Rv, call, flag, mechanism, number};
+use raw::{Given, P256, PIN, Raw, Rv, Wanted, call, flag, mechanism, number};
 use walk::{Function, Login, TABLE, When, World, function};
 
 const THREADS: usize = 8;
@@ -100,10 +100,41 @@ fn until_finalised(world: &World, function: &'static Function, start: &Barrier) 
     }
 }
 
+#[test]
+fn ten_thousand_sessions_opened_at_once_have_handles_of_their_own() {
+    const THREADS: usize = 16;
+    const EACH: usize = 10_000 / THREADS;
+    let device = Device::new();
+    let raw = &Raw::initialised(&device);
+    raw.make_token(0, "dev");
+    let start = &Barrier::new(THREADS);
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let open = || {
+            start.wait();
+            (0..EACH).map(|_| raw.open(0)).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(open)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    let distinct: std::collections::BTreeSet<_> = opened.iter().collect();
+    assert_eq!(distinct.len(), THREADS * EACH);
+    assert_eq!(raw.token_info(0).ulSessionCount as usize, THREADS * EACH);
+    std::thread::scope(|scope| {
+        for own in opened.chunks(EACH) {
+            scope.spawn(move || {
+                for session in own {
+                    assert_eq!(raw.state(*session), CKS_RW_PUBLIC_SESSION);
+                    call!(raw, C_CloseSession(*session)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(raw.token_info(0).ulSessionCount, 0);
+}
+
 /// How long threads do anything: longer where `conformance-tests/test --long` says so.
 fn duration() -> Duration {
-    let seconds = std::env::var("KEYRIVET_TEST_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(3))
+    Duration::from_secs(if std::env::var_os("KEYRIVET_LONG").is_some() { 60 } else { 3 })
 }
 
 #[test]
@@ -155,12 +186,14 @@ fn anything(raw: &Raw, thread: usize, stop: &AtomicBool) -> usize {
         let slot = chance % 3;
         let label = [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()][slot as usize].clone();
         let session = raw.open(slot as CK_SLOT_ID);
-        match chance / 3 % 6 {
+        match chance / 3 % 8 {
             0 => sign(raw, session, &label),
             1 => digest_in_parts(raw, session, chance),
             2 => store_and_destroy(raw, session, thread, true),
             3 => store_and_destroy(raw, session, thread, false),
             4 => key_of_the_session(raw, session),
+            5 => cipher(raw, session, chance),
+            6 => mac(raw, session, chance),
             _ => not_what_it_cannot(raw, session, slot as CK_SLOT_ID, &label),
         }
         call!(raw, C_CloseSession(session)).unwrap();
@@ -219,6 +252,36 @@ fn key_of_the_session(raw: &Raw, session: CK_SESSION_HANDLE) {
     raw.sign_init(session, CKM_ECDSA, private).unwrap();
     let signature = raw.sign(session, &[7; 32]).unwrap();
     raw.verify(session, CKM_ECDSA, public, &[7; 32], &signature).unwrap();
+}
+
+fn cipher(raw: &Raw, session: CK_SESSION_HANDLE, chance: u64) {
+    let template = [(CKA_VALUE_LEN, number(16)), (CKA_ENCRYPT, flag(true)), (CKA_DECRYPT, flag(true))];
+    let key = raw.generate_secret(session, CKM_AES_KEY_GEN, &template).unwrap();
+    let (wanted, clear) = (Wanted(CKM_AES_CBC_PAD, vec![thread_byte(chance); 16]), chance.to_ne_bytes().repeat(5));
+    raw.begin(raw.list.C_EncryptInit, session, &wanted, key).unwrap();
+    let mut encrypted = raw.through(raw.list.C_EncryptUpdate, session, &clear).unwrap();
+    encrypted.extend(raw.last(raw.list.C_EncryptFinal, session).unwrap());
+    raw.begin(raw.list.C_DecryptInit, session, &wanted, key).unwrap();
+    assert_eq!(raw.through(raw.list.C_Decrypt, session, &encrypted).unwrap(), clear);
+}
+
+fn mac(raw: &Raw, session: CK_SESSION_HANDLE, chance: u64) {
+    let secret = vec![thread_byte(chance); 32];
+    let template = [
+        (CKA_CLASS, number(CKO_SECRET_KEY)),
+        (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+        (CKA_VALUE, secret.clone()),
+        (CKA_SIGN, flag(true)),
+    ];
+    let key = raw.create(session, &template).unwrap();
+    raw.sign_init(session, CKM_SHA256_HMAC, key).unwrap();
+    let openssl = openssl::pkey::PKey::hmac(&secret).unwrap();
+    let mut signer = openssl::sign::Signer::new(openssl::hash::MessageDigest::sha256(), &openssl).unwrap();
+    assert_eq!(raw.sign(session, b"data").unwrap(), signer.sign_oneshot_to_vec(b"data").unwrap());
+}
+
+fn thread_byte(chance: u64) -> u8 {
+    chance.to_ne_bytes()[5]
 }
 
 fn not_what_it_cannot(raw: &Raw, session: CK_SESSION_HANDLE, slot: CK_SLOT_ID, label: &[u8]) {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use attributes::{
     AES, Attribute, CERTIFICATE, DATA, EC_PRIVATE, EC_PUBLIC, GENERIC, Kinds, RSA_PRIVATE, RSA_PUBLIC, TABLE, may_have,
 };
-use conformance_tests::Device;
+use conformance_tests::{Device, SO_PIN};
 use cryptoki_sys::*;
 use raw::{Given, P256, PIN, Raw, Rv, call, flag, number};
 
@@ -397,6 +397,27 @@ fn what_is_fixed_or_indestructible_or_not_to_be_copied_is_prohibited() {
         assert_eq!(call!(bench.raw, C_DestroyObject(bench.session, object)), Err(CKR_ACTION_PROHIBITED), "{kind:#x}");
         let object = bench.make(kind, &[(CKA_COPYABLE, flag(false))]).unwrap();
         assert_eq!(bench.raw.copy(bench.session, object, &[]), Err(CKR_ACTION_PROHIBITED), "{kind:#x}");
+    }
+}
+
+#[test]
+fn what_is_trusted_is_so_by_the_security_officer_and_a_certificate_stays_as_it_is_then() {
+    let bench = Bench::new();
+    let trusted = [(CKA_TRUSTED, flag(true)), (CKA_TOKEN, flag(true))];
+    for kind in [CERTIFICATE, RSA_PUBLIC] {
+        assert_eq!(bench.create(&creation(kind), &trusted), Err(CKR_ATTRIBUTE_READ_ONLY), "{kind:#x}");
+        let object = bench.make(kind, &[(CKA_TOKEN, flag(true))]).unwrap();
+        let set = |more: Given| bench.raw.set(bench.session, object, &[more]);
+        assert_eq!(set((CKA_TRUSTED, flag(true))), Err(CKR_ATTRIBUTE_READ_ONLY), "{kind:#x}");
+        call!(bench.raw, C_Logout(bench.session)).unwrap();
+        bench.raw.login(bench.session, CKU_SO, SO_PIN.as_bytes()).unwrap();
+        assert_eq!(set((CKA_TRUSTED, flag(true))), Ok(()), "{kind:#x}");
+        call!(bench.raw, C_Logout(bench.session)).unwrap();
+        bench.raw.login(bench.session, CKU_USER, PIN).unwrap();
+        assert_eq!(bench.get(object, CKA_TRUSTED), Ok(flag(true)));
+        let changed = if kind == CERTIFICATE { Err(CKR_ACTION_PROHIBITED) } else { Ok(()) };
+        assert_eq!(set((CKA_LABEL, b"x".to_vec())), changed, "{kind:#x}");
+        assert_eq!(bench.raw.copy(bench.session, object, &[]), Err(CKR_ATTRIBUTE_READ_ONLY), "{kind:#x}");
     }
 }
 

@@ -91,12 +91,7 @@ impl Bench {
     /// Verifies a signature that is given before the data; at once where there is one part.
     fn verify_given(&self, wanted: &Wanted, key: CK_OBJECT_HANDLE, signature: &[u8], parts: &[&[u8]]) -> Rv<()> {
         let (raw, list) = (&self.raw, self.raw.list);
-        let mut parameter = wanted.1.clone();
-        let mut mechanism = CK_MECHANISM {
-            mechanism: wanted.0,
-            pParameter: if parameter.is_empty() { null_mut() } else { parameter.as_mut_ptr().cast() },
-            ulParameterLen: parameter.len() as CK_ULONG,
-        };
+        let mut mechanism = wanted.mechanism();
         let (address, length) = (signature.as_ptr().cast_mut(), signature.len() as CK_ULONG);
         call!(raw, C_VerifySignatureInit(self.session, &mut mechanism, key, address, length))?;
         if let [data] = parts {

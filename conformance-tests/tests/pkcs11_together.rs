@@ -123,7 +123,7 @@ fn sign_with_stored_key(session: &Session) {
     if public.rsa().is_ok() {
         assert_verifies(&public, &session.sign(&Mechanism::Sha256RsaPkcs, key, MESSAGE).unwrap());
     } else {
-        assert_verifies(&public, &der(&session.sign(&Mechanism::EcdsaSha256, key, MESSAGE).unwrap()));
+        assert_verifies(&public, &raw::ecdsa_der(&session.sign(&Mechanism::EcdsaSha256, key, MESSAGE).unwrap()));
     }
 }
 
@@ -141,10 +141,4 @@ fn sign_with_new_key(session: &Session) {
 
 fn assert_verifies(key: &PKey<Public>, signature: &[u8]) {
     assert!(Verifier::new(MessageDigest::sha256(), key).unwrap().verify_oneshot(signature, MESSAGE).unwrap());
-}
-
-fn der(signature: &[u8]) -> Vec<u8> {
-    let number = |bytes| openssl::bn::BigNum::from_slice(bytes).unwrap();
-    let (r, s) = signature.split_at(signature.len() / 2);
-    openssl::ecdsa::EcdsaSig::from_private_components(number(r), number(s)).unwrap().to_der().unwrap()
 }

@@ -105,22 +105,35 @@ fn aes_wraps_and_unwraps_as_openssl_encrypts() {
 }
 
 #[test]
-fn a_private_key_is_not_unwrapped() {
+fn a_private_key_is_unwrapped_into_the_tpm() {
     let client = Client::new(client::PIN);
     let value = [0x45; 32];
-    let template = [&secret(KeyType::AES, &value)[..], &[Attribute::Unwrap(true)]].concat();
-    let unwrapping = client.session.create_object(&template).unwrap();
-    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
-    let clear = key.private_key_to_pkcs8().unwrap();
-    let wrapped = openssl::symm::encrypt(Cipher::aes_256_cbc(), &value, Some(&IV), &clear).unwrap();
-    let template = [
-        Attribute::Class(ObjectClass::PRIVATE_KEY),
-        Attribute::KeyType(KeyType::RSA),
-        Attribute::Token(true),
-        Attribute::Sign(true),
-    ];
-    let unwrapped = client.session.unwrap_key(&Mechanism::AesCbcPad(IV), unwrapping, &wrapped, &template);
-    assert_eq!(answer(unwrapped), Err(RvError::TemplateInconsistent));
+    let aes = [&secret(KeyType::AES, &value)[..], &[Attribute::Unwrap(true)]].concat();
+    let unwrapping = client.session.create_object(&aes).unwrap();
+    let curve = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    let ec = PKey::from_ec_key(openssl::ec::EcKey::generate(&curve).unwrap()).unwrap();
+    let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let unwrap = |key_type, clear: &[u8]| {
+        let wrapped = openssl::symm::encrypt(Cipher::aes_256_cbc(), &value, Some(&IV), clear).unwrap();
+        let class = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type), Attribute::Token(true)];
+        answer(client.session.unwrap_key(&Mechanism::AesCbcPad(IV), unwrapping, &wrapped, &class))
+    };
+    for (key, key_type, other, mechanism) in [
+        (rsa, KeyType::RSA, KeyType::EC, Mechanism::Sha256RsaPkcs),
+        (ec, KeyType::EC, KeyType::RSA, Mechanism::EcdsaSha256),
+    ] {
+        let clear = key.private_key_to_pkcs8().unwrap();
+        let object = unwrap(key_type, &clear).unwrap();
+        let signature = client.session.sign(&mechanism, object, b"message").unwrap();
+        let signature = if key_type == KeyType::EC { raw::ecdsa_der(&signature) } else { signature };
+        let mut verifier = openssl::sign::Verifier::new(openssl::hash::MessageDigest::sha256(), &key).unwrap();
+        assert!(verifier.verify_oneshot(&signature, b"message").unwrap(), "{key_type}");
+        for untrue in [CKA_LOCAL, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE, CKA_EXTRACTABLE] {
+            assert_eq!(client.get(object, untrue), Ok(vec![0]), "{key_type} {untrue:#x}");
+        }
+        assert_eq!(unwrap(other, &clear), Err(RvError::WrappedKeyInvalid), "{key_type}");
+        assert_eq!(unwrap(key_type, &clear[..clear.len() - 1]), Err(RvError::WrappedKeyInvalid), "{key_type}");
+    }
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn certificates_and_key_files_in_nv_indices_are_found() {
     }
     for activation in ALL {
         let run = |line: &str| activation.openssl(&device, line);
-        let _ = run("x509 -in handle:0x1800001 -noout -subject").ok().silent().says("in-nv");
+        let _ = run("x509 -in handle:0x1800001 -noout -subject -nameopt RFC2253").ok().silent().says("CN=in-nv");
         let _ = run("storeutl -noout -certs handle:0x01800001").ok().says("Total found: 1");
         let _ = run("storeutl -noout -keys handle:0x01800001").says_nothing_of("0: ");
         for key in ["handle:0x1800002", "handle:0x01800003"] {
@@ -181,7 +181,11 @@ fn a_tokens_content_is_listed_and_searched_without_the_tpm() {
         let text = activation.openssl(&device, "storeutl -noout -text -certs -subject /CN=two pkcs11:token=dev").ok();
         let _ = text.says("Subject: CN=two").says_nothing_of("CN=one");
         for one in ["pkcs11:token=dev;object=two;type=cert", "pkcs11:token=dev;id=%02;type=cert"] {
-            let _ = activation.openssl(&device, &format!("x509 -in {one} -noout -subject")).ok().silent().says("two");
+            let _ = activation
+                .openssl(&device, &format!("x509 -in {one} -noout -subject -nameopt RFC2253"))
+                .ok()
+                .silent()
+                .says("CN=two");
         }
     }
     assert!(device.commands().is_empty());

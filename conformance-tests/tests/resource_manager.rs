@@ -1,8 +1,17 @@
 //! Through the resource manager tpm2-abrmd, which virtualises the TPM's slots for every connection.
 
+mod forks;
+mod raw;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::ptr::null_mut;
 
 use conformance_tests::{Device, Hold, ResourceManager, Token};
+use cryptoki_sys::*;
+use forks::{Child, Way, child, count};
+use raw::{PIN, Raw, call, number};
 
 #[test]
 fn tokens_and_keys_work_through_a_resource_manager() {
@@ -40,4 +49,81 @@ fn four_signers_at_once_share_a_resource_manager() {
         let output = signer.wait_with_output().expect("the signer ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// A process that is logged in, has signed, and idles.
+struct Idle {
+    process: Child,
+    wire: UnixStream,
+}
+
+impl Idle {
+    fn start(raw: &Raw) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let process = child(Way::Exit, || {
+            let signer = Signer::new(raw);
+            signer.sign();
+            (&theirs).write_all(&[1]).unwrap();
+            (&theirs).read_exact(&mut [0]).unwrap();
+            signer.sign();
+        });
+        (&ours).read_exact(&mut [0]).expect("it signs before it idles");
+        Self { process, wire: ours }
+    }
+
+    /// Has it sign once more, and end.
+    fn end(mut self) {
+        self.wire.write_all(&[1]).unwrap();
+        self.process.join();
+    }
+}
+
+struct Signer<'a> {
+    raw: &'a Raw,
+    session: CK_SESSION_HANDLE,
+    key: CK_OBJECT_HANDLE,
+}
+
+impl<'a> Signer<'a> {
+    fn new(raw: &'a Raw) -> Self {
+        call!(raw, C_Initialize(null_mut())).unwrap();
+        let session = raw.open(0);
+        raw.login(session, CKU_USER, PIN).unwrap();
+        let key = raw.find(session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
+        Self { raw, session, key }
+    }
+
+    fn sign(&self) {
+        self.raw.sign_init(self.session, CKM_ECDSA, self.key).unwrap();
+        self.raw.sign(self.session, &[7; 32]).unwrap();
+    }
+}
+
+#[test]
+fn seventy_processes_idle_logged_in_and_the_seventy_first_signs() {
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    let _manager = ResourceManager::start(&device);
+    let raw = Raw::load(&device);
+    let idle: Vec<_> = (0..70).map(|_| Idle::start(&raw)).collect();
+    let signer = Signer::new(&raw);
+    (0..3).for_each(|_| signer.sign());
+    idle.into_iter().for_each(Idle::end);
+    signer.sign();
+    forks::assert_no_attack(&device);
+}
+
+#[test]
+fn a_process_idles_logged_in_while_another_signs_again_and_again() {
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    let _manager = ResourceManager::start(&device);
+    let raw = Raw::load(&device);
+    let idle = Idle::start(&raw);
+    let signer = Signer::new(&raw);
+    let signatures = count(1_000, 70_000);
+    (0..signatures).for_each(|_| signer.sign());
+    idle.end();
+    signer.sign();
+    println!("{signatures} signatures beside an idle process");
 }

@@ -287,14 +287,10 @@ impl Session {
 
     /// Puts a private key that was just stored into the TPM for good, where a template asked for that: or there is none.
     pub(crate) fn place(&self, key: &Object, persistent: bool) -> Result<()> {
-        let token = self.slot().token()?;
-        if !persistent {
-            return Ok(());
+        if persistent {
+            self.slot().token()?.place_new(key)?;
         }
-        token.place(key.id).or_else(|error| {
-            key.parts().try_for_each(|part| token.destroy(key.id, part))?;
-            Err(error.into())
-        })
+        Ok(())
     }
 
     /// An object, to read its attributes (C_GetAttributeValue).
@@ -306,7 +302,9 @@ impl Session {
     pub(crate) fn set_attributes(&self, handle: CK_OBJECT_HANDLE, template: &Template<'_>) -> Result<()> {
         let view = self.slot().view(handle)?;
         self.require_changeable(&view)?;
-        if !view.attributes()?.modifiable {
+        let Attributes { modifiable, trusted, .. } = view.attributes()?;
+        // "Trusted certificates cannot be modified" (PKCS#11 3.2, "Certificate objects").
+        if !modifiable || (view.part == Part::Certificate && *trusted) {
             return Err(Error(CKR_ACTION_PROHIBITED));
         }
         let id = view.object.id;

@@ -180,6 +180,19 @@ impl Session {
         template: &Template<'_>,
     ) -> Result<CK_OBJECT_HANDLE> {
         let (view, work) = self.usable_key(key, CKF_UNWRAP, mechanism.kind)?;
+        let unwrapped = || {
+            let cipher = Cipher::new(&view, work, mechanism.parameter, Direction::Decrypt)?;
+            cipher.finish(wrapped).map_err(|error| match error {
+                Error(CKR_ENCRYPTED_DATA_INVALID) => Error(CKR_WRAPPED_KEY_INVALID),
+                Error(CKR_ENCRYPTED_DATA_LEN_RANGE) => Error(CKR_WRAPPED_KEY_LEN_RANGE),
+                other => other,
+            })
+        };
+        let class = template.get(CKA_CLASS).map(template::number).transpose()?;
+        // Of the mechanisms here only this one wraps private keys.
+        if class == Some(CKO_PRIVATE_KEY) && work == Work::AesCbcPad {
+            return self.keep_unwrapped(&unwrapped()?, template);
+        }
         let kind = secret_kind(template)?;
         let mut new = NewSecret::read(kind, template, DERIVE, Origin::Outside)?;
         // "The CKA_EXTRACTABLE attribute is by default set to CK_TRUE": where it can be.
@@ -191,13 +204,7 @@ impl Session {
         if matches!(work, Work::Aes(_)) && new.draft.value_length.is_none() {
             return Err(Error(CKR_TEMPLATE_INCOMPLETE));
         }
-        let named = |error| match error {
-            Error(CKR_ENCRYPTED_DATA_INVALID) => Error(CKR_WRAPPED_KEY_INVALID),
-            Error(CKR_ENCRYPTED_DATA_LEN_RANGE) => Error(CKR_WRAPPED_KEY_LEN_RANGE),
-            other => other,
-        };
-        let cipher = Cipher::new(&view, work, mechanism.parameter, Direction::Decrypt).map_err(named)?;
-        let mut value = cipher.finish(wrapped).map_err(named)?;
+        let mut value = unwrapped()?;
         let wanted = new.draft.value_length.unwrap_or(value.len());
         // What was padded with zeros is cut, other mechanisms tell the length themselves.
         match work {

@@ -30,6 +30,8 @@ pub struct Config {
     pub hold_at_most: Duration,
     /// Longest wait for the TPM's answer to one command.
     pub timeout: Duration,
+    /// Longest wait for another process: one that writes the store, or has its turn at a TPM without resource manager.
+    pub patience: Duration,
     /// Sign SHA-1 digests too, for peers that know nothing better.
     pub sha1_signatures: bool,
     /// PCRs whose present values every new key is bound to.
@@ -75,6 +77,7 @@ struct File {
     hold_ms: Option<u64>,
     hold_at_most_ms: Option<u64>,
     timeout_ms: Option<u64>,
+    patience_ms: Option<u64>,
     sha1_signatures: bool,
     pcrs: Option<String>,
     adopt: Vec<AdoptText>,
@@ -144,6 +147,7 @@ impl Config {
             hold_at_most: Duration::from_millis(file.hold_at_most_ms.unwrap_or(200)),
             // A slow TPM makes an RSA-4096 key in minutes.
             timeout: Duration::from_millis(file.timeout_ms.unwrap_or(300_000)),
+            patience: Duration::from_millis(file.patience_ms.unwrap_or(60_000)),
             sha1_signatures: file.sha1_signatures,
             pcrs: file.pcrs.map(|text| text.parse()).transpose()?,
             adopt: file.adopt.into_iter().map(AdoptText::read).collect::<Result<_>>()?,

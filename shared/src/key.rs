@@ -93,17 +93,19 @@ impl TpmKey {
         let authority = self.authority()?;
         let parent_auth = self.parent_auth()?;
         let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then_some(StackWiped);
-        let (place, policy) = match &self.place.source {
+        let (place, policies) = match &self.place.source {
             Source::Wrapped { parent, key, placed } => {
                 let (seed, placed, parent_auth) = (key.secret.as_deref(), *placed, parent_auth.as_slice());
                 let (public, private) = (key.public.as_slice(), key.private.as_slice());
                 let place = Place::Wrapped { parent: *parent, parent_auth, public, private, seed, placed };
-                (place, key.policy.as_slice())
+                let alternatives = key.auth_policy.iter().map(|alternative| alternative.steps.as_slice());
+                let steps = Some(key.policy.as_slice()).filter(|steps| !steps.is_empty());
+                (place, alternatives.chain(steps).collect())
             }
-            Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
-            Source::Saved(context) => (Place::Saved(context), &[][..]),
+            Source::Persistent(handle) => (Place::Persistent(*handle), Vec::new()),
+            Source::Saved(context) => (Place::Saved(context), Vec::new()),
         };
-        let key = UsableKey { place, area: &self.place.area, policy };
+        let key = UsableKey { place, area: &self.place.area, policies: &policies };
         self.tpm.with(|connection| {
             let result = operation(connection, &key, &authority);
             result.map_err(|error| self.diagnose(connection, error))
@@ -378,6 +380,12 @@ impl Key {
         };
         if !self.may_decrypt() {
             return Err(Error::Unsupported("decryption by a key that was not made for it".into()));
+        }
+        // The TPM would take off the padding by itself.
+        if let Some(fixed) = self.fixed_scheme() {
+            return Err(Error::Unsupported(format!(
+                "decryption by a key that was made for one scheme only ({fixed:?})"
+            )));
         }
         if ciphertext.len() != modulus.len() || ciphertext >= modulus.as_slice() {
             return Err(Error::EncryptedDataInvalid);

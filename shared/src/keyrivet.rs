@@ -40,7 +40,7 @@ impl Keyrivet {
     /// Opens the store and the TPM that `config` names, without touching either.
     pub fn open(config: Config) -> Self {
         let config = Arc::new(config);
-        let (store, tpm) = (Store::new(config.store.clone()), Tpm::new(config.clone()));
+        let (store, tpm) = (Store::new(config.store.clone(), config.patience), Tpm::new(config.clone()));
         Self { shared: Arc::new(Shared { config, store, tpm, tokens: PerProcess::new() }) }
     }
 
@@ -90,9 +90,9 @@ impl Keyrivet {
         Ok(token)
     }
 
-    /// The slot that the next new token takes: one more than the last.
-    pub fn free_slot(&self) -> Result<u32> {
-        let after_last = self.tokens()?.last().map_or(0, |token| token.info().slot + 1);
+    /// The slot that the next new token takes: one more than the last of [`Self::tokens`].
+    pub fn free_slot(&self, tokens: &[Arc<Token>]) -> Result<u32> {
+        let after_last = tokens.last().map_or(0, |token| token.info().slot.saturating_add(1));
         // Slots are dense, so counting covers damaged tokens, whose slots cannot be read.
         let count = u32::try_from(self.shared.store.serials()?.len()).unwrap_or(u32::MAX);
         Ok(after_last.max(count))
@@ -144,7 +144,7 @@ impl Keyrivet {
     }
 
     fn require_free(&self, slot: u32) -> Result<()> {
-        match self.free_slot()? {
+        match self.free_slot(&self.tokens()?)? {
             free if free == slot => Ok(()),
             free => Err(Error::NotFound(format!("a free slot {slot} (it is {free} now)"))),
         }
@@ -247,6 +247,7 @@ impl Keyrivet {
             private: created.private,
             description: None,
             policy: steps.unwrap_or_default(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         })

@@ -24,6 +24,8 @@ pub mod config;
 #[cfg(feature = "device")]
 mod ffi;
 #[cfg(feature = "device")]
+mod flock;
+#[cfg(feature = "device")]
 pub mod import;
 #[cfg(feature = "device")]
 pub mod key;

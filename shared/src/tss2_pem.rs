@@ -35,10 +35,21 @@ pub struct Tss2Key {
     pub description: Option<String>,
     /// The steps that satisfy its policy; empty for a key without one.
     pub policy: Vec<PolicyStep>,
+    /// Other policies that satisfy the key's, each by itself, tried in this order and before [`Self::policy`].
+    pub auth_policy: Vec<AuthPolicy>,
     /// Of an importable key: the content of `TPM2B_ENCRYPTED_SECRET` that TPM2_Import takes with it.
     pub secret: Option<Vec<u8>>,
     /// A parent that is a hierarchy stands for its RSA primary key, not the one of P-256.
     pub rsa_parent: bool,
+}
+
+/// A policy that somebody signed later than the key was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthPolicy {
+    /// Its name, for humans.
+    pub name: Option<String>,
+    /// Its steps.
+    pub steps: Vec<PolicyStep>,
 }
 
 /// `TPMKey` of the draft, section 3.1, to be written.
@@ -51,6 +62,8 @@ struct TpmKey<'a> {
     policy: Option<Vec<TpmPolicy<'a>>>,
     #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
     secret: Option<OctetStringRef<'a>>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
+    auth_policy: Option<Vec<TpmAuthPolicy<'a>>>,
     #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
     description: Option<Utf8StringRef<'a>>,
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
@@ -69,8 +82,35 @@ struct TpmPolicy<'a> {
     parameters: OctetStringRef<'a>,
 }
 
+/// `TPMAuthPolicy` of the draft, section 3.1.4.
+#[derive(Sequence)]
+struct TpmAuthPolicy<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    name: Option<Utf8StringRef<'a>>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    policy: Vec<TpmPolicy<'a>>,
+}
+
+impl TpmPolicy<'_> {
+    fn read(policy: &[Self]) -> Vec<PolicyStep> {
+        let step = |step: &Self| PolicyStep { command: step.command, parameters: step.parameters.as_bytes().to_vec() };
+        policy.iter().map(step).collect()
+    }
+}
+
+impl<'a> TpmPolicy<'a> {
+    fn of(steps: &'a [PolicyStep]) -> Result<Vec<Self>> {
+        let step = |step: &'a PolicyStep| Ok(Self { command: step.command, parameters: bytes(&step.parameters)? });
+        steps.iter().map(step).collect()
+    }
+}
+
+fn bytes(bytes: &[u8]) -> Result<OctetStringRef<'_>> {
+    OctetStringRef::new(bytes).map_err(malformed)
+}
+
 impl Tss2Key {
-    /// Reads DER. Optional fields that we do not know, and the alternatives in `authPolicy`, are passed over.
+    /// Reads DER. Optional fields that we do not know are passed over.
     ///
     /// Errors: [`Error::Malformed`]; [`Error::Unsupported`] for sealed data and keys of types unknown.
     pub fn from_der(der: &[u8]) -> Result<Self> {
@@ -102,6 +142,7 @@ impl Tss2Key {
             private: Vec::new(),
             description: None,
             policy: Vec::new(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         };
@@ -115,15 +156,16 @@ impl Tss2Key {
             let mut content = SliceReader::new(field.value())?;
             match number.value() {
                 0 => key.empty_auth = boolean(&mut content)?,
-                1 => {
-                    let steps: Vec<TpmPolicy<'a>> = content.decode()?;
-                    let step = |step: &TpmPolicy<'_>| PolicyStep {
-                        command: step.command,
-                        parameters: step.parameters.as_bytes().to_vec(),
+                1 => key.policy = TpmPolicy::read(&content.decode::<Vec<TpmPolicy<'a>>>()?),
+                2 => key.secret = Some(without_size(content.decode::<OctetStringRef<'a>>()?.as_bytes()).to_vec()),
+                3 => {
+                    let alternatives: Vec<TpmAuthPolicy<'a>> = content.decode()?;
+                    let read = |one: &TpmAuthPolicy<'_>| AuthPolicy {
+                        name: one.name.as_ref().map(|name| name.as_str().to_owned()),
+                        steps: TpmPolicy::read(&one.policy),
                     };
-                    key.policy = steps.iter().map(step).collect();
+                    key.auth_policy = alternatives.iter().map(read).collect();
                 }
-                2 => key.secret = Some(content.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec()),
                 4 => key.description = Some(content.decode::<Utf8StringRef<'a>>()?.as_str().to_owned()),
                 5 => key.rsa_parent = boolean(&mut content)?,
                 _ => content.decode::<AnyRef<'a>>().map(drop)?,
@@ -138,17 +180,16 @@ impl Tss2Key {
 
     /// Writes DER.
     pub fn to_der(&self) -> Result<Vec<u8>> {
-        fn bytes(bytes: &[u8]) -> Result<OctetStringRef<'_>> {
-            OctetStringRef::new(bytes).map_err(malformed)
-        }
-        let mut steps = Vec::new();
-        for step in &self.policy {
-            steps.push(TpmPolicy { command: step.command, parameters: bytes(&step.parameters)? });
+        let mut alternatives = Vec::new();
+        for one in &self.auth_policy {
+            let name = one.name.as_deref().map(Utf8StringRef::new).transpose().map_err(malformed)?;
+            alternatives.push(TpmAuthPolicy { name, policy: TpmPolicy::of(&one.steps)? });
         }
         let key = TpmKey {
             kind: if self.secret.is_some() { IMPORTABLE_KEY } else { LOADABLE_KEY },
             empty_auth: self.empty_auth.then_some(true),
-            policy: Some(steps).filter(|steps| !steps.is_empty()),
+            policy: Some(TpmPolicy::of(&self.policy)?).filter(|steps| !steps.is_empty()),
+            auth_policy: Some(alternatives).filter(|alternatives| !alternatives.is_empty()),
             secret: self.secret.as_deref().map(bytes).transpose()?,
             description: self.description.as_deref().map(Utf8StringRef::new).transpose().map_err(malformed)?,
             rsa_parent: self.rsa_parent.then_some(true),
@@ -182,6 +223,17 @@ impl Tss2Key {
     /// The public key, read from the TPM's public area.
     pub fn public_key(&self) -> Result<PublicKey> {
         Ok(self.public_area()?.public_key()?.clone())
+    }
+}
+
+/// A secret without the size of its `TPM2B_ENCRYPTED_SECRET`, which some write and some do not.
+///
+/// An RSA parent's secret is as long as its modulus and has no size in it by itself; an ECC parent's begins with the
+/// size of a coordinate.
+fn without_size(secret: &[u8]) -> &[u8] {
+    match secret.split_first_chunk() {
+        Some((size, rest)) if usize::from(u16::from_be_bytes(*size)) == rest.len() && secret.len() % 128 != 0 => rest,
+        _ => secret,
     }
 }
 
@@ -239,6 +291,7 @@ mod tests {
             private: vec![0, 2, 7, 7],
             description: None,
             policy: Vec::new(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         }
@@ -254,6 +307,8 @@ mod tests {
         assert_eq!(Tss2Key::from_pem(&text).unwrap(), key);
         key.policy = vec![PolicyStep { command: 0x17f, parameters: vec![1, 2] }, PolicyStep::auth_value()];
         (key.secret, key.rsa_parent) = (Some(vec![5; 70]), true);
+        let named = |name: Option<&str>| AuthPolicy { name: name.map(str::to_owned), steps: key.policy.clone() };
+        key.auth_policy = vec![named(Some("after the update")), named(None)];
         assert_eq!(Tss2Key::from_der(&key.to_der().unwrap()).unwrap(), key);
         assert_eq!(key.public_key().unwrap().bits(), 256);
         assert_eq!(key.public_area().unwrap().name.len(), 34);

@@ -1,4 +1,5 @@
 //! The standard's tables of attributes (PKCS#11 3.2, chapter 4 and the key objects of chapter 6), with their footnotes.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use cryptoki_sys::*;
 

@@ -1,5 +1,5 @@
 //! The module as C sees it: its function list, called without anything in between.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 use std::ptr::{null, null_mut};
 
@@ -197,6 +197,50 @@ impl Raw {
         Ok(key)
     }
 
+    /// A key by C_DeriveKey.
+    pub(crate) fn derive(
+        &self,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        base: CK_OBJECT_HANDLE,
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut mechanism, mut template, mut key) = (wanted.mechanism(), attributes(template), 0);
+        let count = template.len() as CK_ULONG;
+        call!(self, C_DeriveKey(session, &mut mechanism, base, template.as_mut_ptr(), count, &mut key))?;
+        Ok(key)
+    }
+
+    /// What C_WrapKey makes of a key.
+    pub(crate) fn wrap(
+        &self,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        by: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<Vec<u8>> {
+        let (mut mechanism, mut wrapped, mut length) = (wanted.mechanism(), vec![0; 600], 600);
+        call!(self, C_WrapKey(session, &mut mechanism, by, key, wrapped.as_mut_ptr(), &mut length))?;
+        wrapped.truncate(length as usize);
+        Ok(wrapped)
+    }
+
+    /// A key by C_UnwrapKey.
+    pub(crate) fn unwrap(
+        &self,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        by: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut mechanism, mut template, mut key) = (wanted.mechanism(), attributes(template), 0);
+        let (pointer, length, count) =
+            (wrapped.as_ptr().cast_mut(), wrapped.len() as CK_ULONG, template.len() as CK_ULONG);
+        call!(self, C_UnwrapKey(session, &mut mechanism, by, pointer, length, template.as_mut_ptr(), count, &mut key))?;
+        Ok(key)
+    }
+
     /// A P-256 pair of the token, or of the session.
     pub(crate) fn generate_ec(&self, session: CK_SESSION_HANDLE, token: bool) -> (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE) {
         let public = [(CKA_TOKEN, flag(token)), (CKA_EC_PARAMS, P256.to_vec())];
@@ -228,9 +272,7 @@ impl Raw {
         wanted: &Wanted,
         key: CK_OBJECT_HANDLE,
     ) -> Rv<()> {
-        let (length, pointer) = (wanted.1.len() as CK_ULONG, wanted.1.as_ptr().cast_mut().cast());
-        let parameter = if length == 0 { null_mut() } else { pointer };
-        let mut mechanism = CK_MECHANISM { mechanism: wanted.0, pParameter: parameter, ulParameterLen: length };
+        let mut mechanism = wanted.mechanism();
         // SAFETY: a function of the list; the mechanism is valid.
         answer(unsafe { init.unwrap()(session, &mut mechanism, key) })
     }
@@ -290,6 +332,13 @@ impl Wanted {
     pub(crate) fn words(kind: CK_MECHANISM_TYPE, words: &[CK_ULONG]) -> Self {
         Self(kind, words.iter().flat_map(|word| word.to_ne_bytes()).collect())
     }
+
+    /// As C has it; it points to this one.
+    pub(crate) fn mechanism(&self) -> CK_MECHANISM {
+        let (length, pointer) = (self.1.len() as CK_ULONG, self.1.as_ptr().cast_mut().cast());
+        let parameter = if length == 0 { null_mut() } else { pointer };
+        CK_MECHANISM { mechanism: self.0, pParameter: parameter, ulParameterLen: length }
+    }
 }
 
 fn answer(value: CK_RV) -> Rv<()> {
@@ -322,4 +371,11 @@ fn attributes(template: &[Given]) -> Vec<CK_ATTRIBUTE> {
         ulValueLen: value.len() as CK_ULONG,
     };
     template.iter().map(attribute).collect()
+}
+
+/// `r || s` as OpenSSL takes it, in DER.
+pub(crate) fn ecdsa_der(signature: &[u8]) -> Vec<u8> {
+    let number = |bytes| openssl::bn::BigNum::from_slice(bytes).unwrap();
+    let (r, s) = signature.split_at(signature.len() / 2);
+    openssl::ecdsa::EcdsaSig::from_private_components(number(r), number(s)).unwrap().to_der().unwrap()
 }

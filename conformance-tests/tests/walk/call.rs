@@ -92,7 +92,14 @@ impl<'a> Call<'a> {
         self.word(count);
     }
 
-    /// Adds zeroed words; their address.
+    /// Puts another template in place of the one at this word.
+    pub(crate) fn set_template(&mut self, word: usize, template: &[Given]) {
+        let next = std::mem::replace(&mut self.next, word);
+        self.template(template);
+        self.next = next;
+    }
+
+    /// Adds zeroed words.
     pub(crate) fn zeros(&mut self, count: usize) {
         let address = self.keep(vec![0usize; count]);
         self.word(address);

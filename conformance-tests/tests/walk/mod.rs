@@ -7,6 +7,6 @@ mod table;
 mod world;
 
 pub(crate) use call::Call;
-pub(crate) use function::{Argument, Effect, Function, Login, Thing, WORDS, When};
+pub(crate) use function::{Argument, Effect, Function, Login, Template, Thing, WORDS, When};
 pub(crate) use table::{TABLE, VERIFY_SIGNATURE, function, working};
 pub(crate) use world::{World, open};

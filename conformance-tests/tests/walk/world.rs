@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    fn template(&self, template: Template) -> Vec<Given> {
+    pub(crate) fn template(&self, template: Template) -> Vec<Given> {
         match template {
             Template::Data => vec![(CKA_CLASS, number(CKO_DATA)), (CKA_VALUE, b"new".to_vec())],
             // The label it has, so that it is found again.

@@ -125,6 +125,8 @@ fn token_flags(user_pin: UserPin, tries: PinTries) -> CK_FLAGS {
     CKF_TOKEN_INITIALIZED
         | CKF_RNG
         | CKF_DUAL_CRYPTO_OPERATIONS
+        // What can be saved, digests, needs no key.
+        | CKF_RESTORE_KEY_NOT_NEEDED
         | pin
         | when(tries.count_low, CKF_SO_PIN_COUNT_LOW, CKF_USER_PIN_COUNT_LOW)
         | when(tries.final_try, CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY)

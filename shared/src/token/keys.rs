@@ -136,6 +136,7 @@ impl Token {
             private,
             description,
             policy: Vec::new(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         }

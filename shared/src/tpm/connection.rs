@@ -56,14 +56,23 @@ impl Connection {
     pub(super) fn open(config: &Config) -> Result<Self> {
         let turn = match is_managed(&config.tcti) {
             true => None,
-            false => Some(Turn::wait(config.lock_dir.as_deref(), &config.tcti)?),
+            false => Some(Turn::wait(config)?),
         };
         let sapi = Sapi::open(config).map_err(|code| response::unavailable(config, code))?;
         let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
         let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
         sapi.descriptor().inspect(|&descriptor| crate::ffi::close_on_exec(descriptor));
         descriptors.iter().for_each(|&descriptor| register(descriptor));
-        Ok(Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn, descriptors })
+        let mut this =
+            Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn, descriptors };
+        if this.turn.as_ref().is_some_and(|turn| turn.untidy) {
+            // What goes wrong here goes wrong again in what we came for, which says so.
+            let flushed = this.flush_everything();
+            if let Some(turn) = &mut this.turn {
+                turn.untidy = flushed.is_err();
+            }
+        }
+        Ok(this)
     }
 
     /// Goes on with the burst, unless it is old and another process waits for its turn.
@@ -108,6 +117,9 @@ impl Connection {
     pub(super) fn abandon(mut self) {
         self.key = None;
         self.session = None;
+        if let Some(turn) = &mut self.turn {
+            turn.untidy = true;
+        }
     }
 
     /// Flushes all transient objects and sessions of the TPM. It is our turn, so they are ours or nobody's.

@@ -37,8 +37,8 @@ impl Authority {
 pub(crate) struct UsableKey<'a> {
     pub(crate) place: Place<'a>,
     pub(crate) area: &'a PublicArea,
-    /// The steps that satisfy its policy; empty for a key without one.
-    pub(crate) policy: &'a [PolicyStep],
+    /// What satisfies its policy, each by itself, tried in this order; empty for a key without one.
+    pub(crate) policies: &'a [&'a [PolicyStep]],
 }
 
 /// Where a key is.
@@ -211,7 +211,7 @@ impl Connection {
         protected: u8,
         command: Command<'_, T>,
     ) -> Result<T> {
-        if !key.policy.is_empty() {
+        if !key.policies.is_empty() {
             return self.use_by_policy(key, authority, protected, command);
         }
         let salt = matches!(authority, Authority::Chosen(_));
@@ -294,7 +294,7 @@ impl Connection {
         }
     }
 
-    /// Runs a command authorised by the key's policy. Its session ends with it.
+    /// Runs a command authorised by the first of the key's policies that holds.
     fn use_by_policy<T>(
         &mut self,
         key: &UsableKey<'_>,
@@ -303,20 +303,40 @@ impl Connection {
         command: Command<'_, T>,
     ) -> Result<T> {
         let handle = self.load_key(key, false)?;
+        let named = (handle, key.area.name.as_slice());
+        let mut failed = Error::PolicyFailed("the key has no policy".into());
+        for steps in key.policies {
+            match self.use_by_steps(named, steps, authority, protected, command) {
+                Err(error @ Error::PolicyFailed(_)) => failed = error,
+                result => return result,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Runs a command authorised by a policy. Its session ends with it.
+    fn use_by_steps<T>(
+        &mut self,
+        key: (u32, &[u8]),
+        steps: &[PolicyStep],
+        authority: &Authority,
+        protected: u8,
+        command: Command<'_, T>,
+    ) -> Result<T> {
         let srk = match authority {
             Authority::Chosen(_) => self.find_srk()?,
             Authority::Empty | Authority::Random(_) => None,
         };
         let mut session = self.new_session(SessionKind::Policy, srk.as_ref().map(|srk| srk.salt()))?;
         let asks =
-            key.policy.iter().any(|step| matches!(step.command, policy_command::AUTH_VALUE | policy_command::PASSWORD));
+            steps.iter().any(|step| matches!(step.command, policy_command::AUTH_VALUE | policy_command::PASSWORD));
         // Nothing is secret without an authValue, and there would be no key to encrypt with.
         let (value, protected) = if asks { (authority.value(), protected) } else { (&[][..], 0) };
         let protected = if value.is_empty() { 0 } else { protected };
         let handle_of_session = session.handle;
-        let result = self.satisfy(handle_of_session, key.policy).and_then(|()| {
+        let result = self.satisfy(handle_of_session, steps).and_then(|()| {
             let mut auth = Auth::Hmac { session: &mut session, value, attributes: protected };
-            command(&mut self.sapi, (handle, &key.area.name), &mut auth)
+            command(&mut self.sapi, key, &mut auth)
         });
         result.map_err(|error| {
             if !response::is_transport_failure(&error) {
@@ -353,11 +373,32 @@ impl Connection {
                     let code = code.map_err(|_| Error::malformed("TPM key file", "a command code has four bytes"))?;
                     self.sapi.policy_command_code(session, code)?;
                 }
+                policy_command::AUTHORIZE => self.policy_authorize(session, &step.parameters)?,
                 other => {
                     return Err(Error::Unsupported(format!("policies with the TPM command 0x{other:x}")));
                 }
             }
         }
         Ok(())
+    }
+
+    /// `TPM2_PolicyAuthorize`: the policy so far counts as the one that the key was made with, if the key named in the
+    /// parameters has signed it (draft-bottomley-tpm2-keys, 3.1.2: `TPM2B_PUBLIC`, `TPM2B_DIGEST`, `TPMT_SIGNATURE`).
+    fn policy_authorize(&mut self, session: u32, parameters: &[u8]) -> Result<()> {
+        let cut = || Error::malformed("TPM key file", "an authorisation of its policy is cut short");
+        let sized = |bytes: &[u8]| bytes.first_chunk().map(|size| 2 + usize::from(u16::from_be_bytes(*size)));
+        let (public, rest) = sized(parameters).and_then(|end| parameters.split_at_checked(end)).ok_or_else(cut)?;
+        let (reference, signature) = sized(rest).and_then(|end| rest.split_at_checked(end)).ok_or_else(cut)?;
+        let area = PublicArea::parse(public)?;
+        let approved = self.sapi.policy_get_digest(session)?;
+        let digest = area.name_hash.digest(&[&approved, &reference[2..]].concat());
+        let signer = self.sapi.load_external(public, super::object::OWNER)?;
+        let ticket = self.sapi.verify_signature((signer, &area.name), &digest, signature);
+        self.sapi.flush_context(signer)?;
+        let ticket = ticket.map_err(|error| match response::is_wrong_signature(&error) {
+            true => Error::PolicyFailed("the key's policy does not allow this now: nobody has signed it".into()),
+            false => error,
+        })?;
+        self.sapi.policy_authorize(session, &approved, &reference[2..], &area.name, &ticket)
     }
 }

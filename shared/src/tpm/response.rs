@@ -54,6 +54,11 @@ pub(super) fn is_policy_failure(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x09d | 0x128))
 }
 
+/// A signature does not verify: SIGNATURE.
+pub(super) fn is_wrong_signature(error: &Error) -> bool {
+    tpm_code(error) == Some(0x09b)
+}
+
 /// A parameter has a value that does not fit: VALUE.
 pub(super) fn is_wrong_value(error: &Error) -> bool {
     tpm_code(error) == Some(0x084)

@@ -1,7 +1,7 @@
 //! Objects (TPM 2.0 Part 3, chapters 12, 13, 24 and 28).
 
 use std::mem::zeroed;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
 use tss_esapi::constants::tss::*;
 use tss_esapi::structures::Public;
@@ -238,6 +238,24 @@ impl Sapi {
                 let mut private: TPM2B_PRIVATE = zeroed();
                 check(Tss2_Sys_Import_Complete(context, &mut private))?;
                 Ok(sized(&private.buffer, private.size))
+            },
+        )
+    }
+
+    /// Loads a public key, a marshalled `TPM2B_PUBLIC`, for a hierarchy's tickets; returns its handle.
+    pub(crate) fn load_external(&mut self, public: &[u8], hierarchy: u32) -> Result<u32> {
+        let public = unmarshal_public(public)?;
+        self.command(
+            "LoadExternal",
+            &[],
+            &mut Auth::None,
+            // SAFETY: the structure lives through the call; libtss2 copies; null for no private part.
+            |context| unsafe { Tss2_Sys_LoadExternal_Prepare(context, null(), &public, hierarchy) },
+            |context| {
+                let mut handle = 0;
+                // SAFETY: plain data, filled by the call.
+                check(unsafe { Tss2_Sys_LoadExternal_Complete(context, &mut handle, &mut zeroed()) })?;
+                Ok(handle)
             },
         )
     }
