@@ -8,7 +8,7 @@ use std::time::Duration;
 use conformance_tests::Run as _;
 
 use super::Bench;
-use crate::contestants::{Contestant, PIN, Route};
+use crate::contestants::{Contestant, Route};
 use crate::measure::{Lane, Program, Slice, Worker, interleave};
 use crate::report::{Better, Report, Row};
 use crate::statistics::Series;
