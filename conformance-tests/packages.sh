@@ -25,6 +25,7 @@ pkg-config                                          pkg-config
 '
 packages_for_tests='
 readelf                                             binutils
+script                                              bsdutils
 kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
@@ -43,6 +44,11 @@ softhsm2-util                                       softhsm2
 /usr/lib/python3/dist-packages/PyKCS11/__init__.py  python3-pykcs11
 flock                                               util-linux
 unshare                                             util-linux
+'
+
+packages_for_fuzzing='
+c++                                                 g++
+/usr/include/openssl/core_dispatch.h                libssl-dev
 '
 
 # For tests of programs that Debian 12 does not have.

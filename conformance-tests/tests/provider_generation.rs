@@ -204,3 +204,16 @@ fn tcti_store_and_configuration_may_stand_in_openssl_cnf() {
     let _ = with(&[&tcti[..], &config, "store = /nowhere\n"].concat()).fails();
     let _ = with("config = /nowhere.toml\n").fails_with("/nowhere.toml");
 }
+
+#[test]
+fn a_key_of_a_token_stays_in_the_tpm_where_that_is_asked_for() {
+    let device = Device::new();
+    let token = Token::new(&device, "dev", "");
+    let into = format!("-pkeyopt uri:{} -pkeyopt persistent:1", token.uri("ec"));
+    let _ = run(&device, &format!("{MAKE_EC} {into} -out key.pem")).ok();
+    let _ = device.run(&["tpm2_getcap", "handles-persistent"]).ok().says("0x81008000");
+    let request = format!("req -new -key {} -subj /CN=x -out x.csr", token.uri("ec"));
+    let cost = device.cost_of(|| drop(run(&device, &request).ok().silent()));
+    assert_eq!(cost, ["ReadPublic", "Sign"]);
+    let _ = run(&device, &format!("{MAKE_EC} -pkeyopt persistent:1 -out other.pem")).fails_with("give a uri");
+}

@@ -73,6 +73,11 @@ fn spki(key: &ProviderKey) -> Result<Vec<u8>> {
 }
 
 fn private(key: &ProviderKey) -> Result<&keyrivet_core::tss2_pem::Tss2Key> {
+    if key.is_ephemeral() {
+        return Err(Error::Unsupported(
+            "writing a key that was made for a handshake: to have one, name its parent".into(),
+        ));
+    }
     let key = key.private_key().ok_or_else(|| Error::Unsupported("writing a key that has no private part".into()))?;
     key.tss2().ok_or_else(|| Error::Unsupported("writing a key that is in the TPM for good to a file".into()))
 }

@@ -33,6 +33,8 @@ const USER_AUTH: &CStr = c"user-auth";
 const PCRS: &CStr = c"pcrs";
 /// The digest of the PCR policy, where it is not that of the present values.
 const POLICY: &CStr = c"policy";
+/// Not 0: the key of a token stays in the TPM too.
+const PERSISTENT: &CStr = c"persistent";
 /// Hierarchies by name (TPM 2.0 Part 2, 7.4).
 const HIERARCHIES: [(&str, u32); 4] =
     [("owner", 0x4000_0001), ("null", 0x4000_0007), ("endorsement", 0x4000_000b), ("platform", 0x4000_000c)];
@@ -50,6 +52,7 @@ pub(crate) struct Generation {
     /// For one TLS handshake: never in the TPM.
     ephemeral: bool,
     uri: Option<Pkcs11Uri>,
+    persistent: bool,
     file: FileWishes,
     pss: PssWishes,
 }
@@ -154,6 +157,7 @@ impl Generation {
             curve: None,
             ephemeral: false,
             uri: None,
+            persistent: false,
             file: FileWishes::default(),
             pss: PssWishes { hash: HashAlgorithm::Sha256, mgf_hash: None, salt_length: None },
         }
@@ -166,7 +170,7 @@ impl Generation {
 
     /// What [`Self::set`] takes.
     pub(crate) fn settable(family: Family) -> &'static [Descriptor] {
-        static RSA: [Descriptor; 10] = [
+        static RSA: [Descriptor; 11] = [
             Descriptor::new(OSSL_PKEY_PARAM_RSA_BITS, Kind::Unsigned),
             Descriptor::new(OSSL_PKEY_PARAM_RSA_PRIMES, Kind::Unsigned),
             Descriptor::new(OSSL_PKEY_PARAM_RSA_E, Kind::Unsigned),
@@ -176,9 +180,10 @@ impl Generation {
             Descriptor::new(USER_AUTH, Kind::Octets),
             Descriptor::new(PCRS, Kind::Text),
             Descriptor::new(POLICY, Kind::Octets),
+            Descriptor::new(PERSISTENT, Kind::Unsigned),
             Descriptor::END,
         ];
-        static EC: [Descriptor; 9] = [
+        static EC: [Descriptor; 10] = [
             Descriptor::new(OSSL_PKEY_PARAM_GROUP_NAME, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_EC_ENCODING, Kind::Text),
             Descriptor::new(URI, Kind::Text),
@@ -187,9 +192,10 @@ impl Generation {
             Descriptor::new(USER_AUTH, Kind::Octets),
             Descriptor::new(PCRS, Kind::Text),
             Descriptor::new(POLICY, Kind::Octets),
+            Descriptor::new(PERSISTENT, Kind::Unsigned),
             Descriptor::END,
         ];
-        static RSA_PSS: [Descriptor; 14] = [
+        static RSA_PSS: [Descriptor; 15] = [
             Descriptor::new(OSSL_PKEY_PARAM_RSA_BITS, Kind::Unsigned),
             Descriptor::new(OSSL_PKEY_PARAM_RSA_PRIMES, Kind::Unsigned),
             Descriptor::new(OSSL_PKEY_PARAM_RSA_E, Kind::Unsigned),
@@ -203,6 +209,7 @@ impl Generation {
             Descriptor::new(USER_AUTH, Kind::Octets),
             Descriptor::new(PCRS, Kind::Text),
             Descriptor::new(POLICY, Kind::Octets),
+            Descriptor::new(PERSISTENT, Kind::Unsigned),
             Descriptor::END,
         ];
         match family {
@@ -216,6 +223,9 @@ impl Generation {
     pub(crate) fn set(&mut self, params: &Params<'_>) -> Result<()> {
         if let Some(uri) = params.get(URI) {
             self.uri = Some(Pkcs11Uri::parse(uri.text()?)?);
+        }
+        if let Some(persistent) = params.get(PERSISTENT) {
+            self.persistent = persistent.integer()? != 0;
         }
         self.file.set(params)?;
         match self.family {
@@ -315,7 +325,10 @@ impl Generation {
                     "parent, parent-auth and user-auth of a key in a token: its own parent and PIN hold".into(),
                 ));
             }
-            Some(uri) => generate_into(&one_token(&self.provider, uri)?, uri, spec, policy.as_ref())?,
+            Some(uri) => self.generate_into(&one_token(&self.provider, uri)?, uri, spec, policy.as_ref())?,
+            None if self.persistent => {
+                return Err(Error::Unsupported("persistent keys outside a token: give a uri, too".into()));
+            }
             None => self.generate_file(spec, policy.as_ref())?,
         };
         Ok(ProviderKey::private(Arc::clone(&self.provider), key))
@@ -337,6 +350,33 @@ impl Generation {
         }
         Ok(key)
     }
+
+    /// Makes a key in a token, with the label and id that the URI gives.
+    fn generate_into(
+        &self,
+        token: &Arc<Token>,
+        uri: &Pkcs11Uri,
+        spec: KeySpec,
+        policy: Option<&PcrPolicy>,
+    ) -> Result<Key> {
+        if !matches!(uri.kind, None | Some(UriType::PrivateKey)) {
+            return Err(Error::Unsupported("generating anything but a private key".into()));
+        }
+        refuse_a_second(token, uri)?;
+        if !token.is_open() {
+            token.login(User::User, &uri.pin()?.ok_or(Error::NotLoggedIn)?)?;
+        }
+        let (private, public) = attributes(uri, spec);
+        let mut object = token.generate(spec, policy, private, public)?;
+        if uri.id.is_none() {
+            give_id(&mut object);
+        }
+        token.insert(&object)?;
+        if self.persistent {
+            token.place_new(&object)?;
+        }
+        token.key(&*token.object(object.id)?)
+    }
 }
 
 /// The token that the URI names, if it names exactly one.
@@ -350,24 +390,6 @@ fn one_token(provider: &Provider, uri: &Pkcs11Uri) -> Result<Arc<Token>> {
         }),
         (None, _) => Err(Error::NotFound("a token that matches the pkcs11: URI".into())),
     }
-}
-
-/// Makes a key in a token, with the label and id that the URI gives.
-fn generate_into(token: &Arc<Token>, uri: &Pkcs11Uri, spec: KeySpec, policy: Option<&PcrPolicy>) -> Result<Key> {
-    if !matches!(uri.kind, None | Some(UriType::PrivateKey)) {
-        return Err(Error::Unsupported("generating anything but a private key".into()));
-    }
-    refuse_a_second(token, uri)?;
-    if !token.is_open() {
-        token.login(User::User, &uri.pin()?.ok_or(Error::NotLoggedIn)?)?;
-    }
-    let (private, public) = attributes(uri, spec);
-    let mut object = token.generate(spec, policy, private, public)?;
-    if uri.id.is_none() {
-        give_id(&mut object);
-    }
-    token.insert(&object)?;
-    token.key(&object)
 }
 
 /// Two private keys under one name would leave it open which one the URI means.

@@ -287,14 +287,10 @@ impl Session {
 
     /// Puts a private key that was just stored into the TPM for good, where a template asked for that: or there is none.
     pub(crate) fn place(&self, key: &Object, persistent: bool) -> Result<()> {
-        let token = self.slot().token()?;
-        if !persistent {
-            return Ok(());
+        if persistent {
+            self.slot().token()?.place_new(key)?;
         }
-        token.place(key.id).or_else(|error| {
-            key.parts().try_for_each(|part| token.destroy(key.id, part))?;
-            Err(error.into())
-        })
+        Ok(())
     }
 
     /// An object, to read its attributes (C_GetAttributeValue).

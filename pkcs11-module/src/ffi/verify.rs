@@ -2,8 +2,8 @@
 
 use cryptoki_sys::*;
 
-use super::guard;
 use super::memory::{Output, bytes, mechanism};
+use super::{guard, start};
 use crate::module::module;
 use crate::operation::{Data, VERIFY_SIGNATURE};
 
@@ -13,17 +13,8 @@ pub(super) unsafe extern "C" fn C_VerifyInit(
     wanted: CK_MECHANISM_PTR,
     key: CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    guard(|| {
-        let session = module()?.session(session)?;
-        // SAFETY: readable, if not NULL, as the standard has it.
-        match unsafe { mechanism(wanted) }? {
-            Some(mechanism) => session.start_verify(mechanism, key),
-            None => {
-                session.operations().cancel(CKF_VERIFY);
-                Ok(())
-            }
-        }
-    })
+    // SAFETY: readable, if not NULL, as the standard has it.
+    unsafe { start(session, wanted, CKF_VERIFY, |session, mechanism| session.start_verify(mechanism, key)) }
 }
 
 #[unsafe(no_mangle)]
@@ -79,17 +70,10 @@ pub(super) unsafe extern "C" fn C_VerifyRecoverInit(
     wanted: CK_MECHANISM_PTR,
     key: CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    guard(|| {
-        let session = module()?.session(session)?;
-        // SAFETY: readable, if not NULL, as the standard has it.
-        match unsafe { mechanism(wanted) }? {
-            Some(mechanism) => session.start_verify_recover(mechanism, key),
-            None => {
-                session.operations().cancel(CKF_VERIFY_RECOVER);
-                Ok(())
-            }
-        }
-    })
+    // SAFETY: readable, if not NULL, as the standard has it.
+    unsafe {
+        start(session, wanted, CKF_VERIFY_RECOVER, |session, mechanism| session.start_verify_recover(mechanism, key))
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -39,6 +39,14 @@ impl Token {
         Err(Error::TpmFull)
     }
 
+    /// As [`Self::place`], of a key that was just stored: where that fails, its object is removed again.
+    pub fn place_new(&self, key: &Object) -> Result<()> {
+        self.place(key.id).or_else(|error| {
+            key.parts().try_for_each(|part| self.destroy(key.id, part))?;
+            Err(error)
+        })
+    }
+
     /// Frees the place of a key that is about to be destroyed.
     pub(super) fn displace(&self, object: &Object) -> Result<()> {
         match &object.body {
