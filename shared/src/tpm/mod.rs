@@ -2,6 +2,7 @@
 
 mod capability;
 mod connection;
+mod dbus;
 mod fork;
 mod key;
 mod lock;
@@ -9,6 +10,7 @@ mod object;
 mod response;
 mod sapi;
 mod session;
+mod tabrmd;
 pub(crate) mod template;
 
 use std::sync::Arc;
