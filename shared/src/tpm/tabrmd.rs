@@ -3,13 +3,13 @@
 //! libtss2's TCTI for it lives on GLib, whose threads a forked child does not have: no child of a process that has used it
 //! ever gets an answer. Here is the little of D-Bus that takes no threads: one method call, whose reply carries the socket.
 
-use std::io::{IoSliceMut, Read as _, Write as _};
+use std::io::{IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 
 use super::dbus::{self, Call, Message};
 use super::fork::Exchange;
@@ -87,6 +87,18 @@ impl Manager {
     }
 }
 
+/// Sends all of it. Where nobody listens any more that is an error; a write would raise SIGPIPE, in somebody else's process.
+pub(super) fn send_all(socket: &UnixStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match send(socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// A connection to a bus, for as long as a call takes.
 struct Bus {
     socket: UnixStream,
@@ -116,7 +128,7 @@ impl Bus {
         let user = crate::hex::encode(rustix::process::geteuid().as_raw().to_string().as_bytes());
         for (line, answer) in [(format!("\0AUTH EXTERNAL {user}\r\n"), "OK"), ("NEGOTIATE_UNIX_FD\r\n".into(), "AGREE")]
         {
-            self.socket.write_all(line.as_bytes())?;
+            send_all(&self.socket, line.as_bytes())?;
             let mut said = Vec::new();
             while !said.ends_with(b"\r\n") && said.len() < 1000 {
                 let mut byte = [0];
@@ -127,13 +139,13 @@ impl Bus {
                 return Err(std::io::Error::other(String::from_utf8_lossy(&said).trim().to_owned()));
             }
         }
-        self.socket.write_all(b"BEGIN\r\n")
+        send_all(&self.socket, b"BEGIN\r\n")
     }
 
     /// Calls a method; the descriptors that its reply carries.
     fn call(&mut self, call: &mut Call, serial: u32) -> Result<Vec<OwnedFd>, String> {
         let failed = |error: std::io::Error| format!("D-Bus: {error}");
-        self.socket.write_all(&call.message(serial)).map_err(failed)?;
+        send_all(&self.socket, &call.message(serial)).map_err(failed)?;
         loop {
             let message = self.message().map_err(failed)?;
             let descriptors = self.descriptors.drain(..message.descriptors.min(self.descriptors.len())).collect();

@@ -1,7 +1,7 @@
 //! The way to a TPM: one of libtss2's TCTIs by its loader, or a socket of our own in the form of a TCTI (TSS 2.0 TCTI API).
 
 use std::ffi::CString;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::ptr::null_mut;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tss_esapi::tss2_esys::*;
 
 use super::super::fork::Exchange;
+use super::super::tabrmd::send_all;
 use super::{TSS2_RC_SUCCESS, check};
 
 /// TSS 2.0 overview, table 2: the layer of these codes.
@@ -94,7 +95,7 @@ impl Socket {
         if self.waiting {
             return BAD_SEQUENCE;
         }
-        if self.stream.write_all(command).is_err() {
+        if send_all(&self.stream, command).is_err() {
             return IO_ERROR;
         }
         self.waiting = true;
