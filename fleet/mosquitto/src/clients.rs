@@ -26,6 +26,8 @@ pub(crate) struct Client {
 struct Subscription {
     filter: Box<str>,
     qos: u8,
+    /// The version of the configuration that it has got.
+    version: i64,
 }
 
 impl Client {
@@ -42,10 +44,18 @@ impl Client {
         fitting.map(|subscription| subscription.qos).max().filter(|_| speaks_for)
     }
 
+    /// As [`Self::listens`] for a version of a configuration, which it gets once.
+    pub(crate) fn awaits(&mut self, topic: &Topic<'_>, version: i64) -> Option<u8> {
+        let qos = self.listens(topic)?;
+        let text = topic.to_string();
+        let subscription = self.subscriptions.iter_mut().find(|subscription| *subscription.filter == *text)?;
+        (std::mem::replace(&mut subscription.version, version) != version).then_some(qos)
+    }
+
     /// It subscribes.
     pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) {
         self.unsubscribe(filter);
-        self.subscriptions.push(Subscription { filter: filter.into(), qos: qos.min(1) });
+        self.subscriptions.push(Subscription { filter: filter.into(), qos: qos.min(1), version: 0 });
     }
 
     /// It ends a subscription.
@@ -145,6 +155,9 @@ impl Clients {
 
 /// What a durable session that the broker has kept over its restart can have subscribed to: nobody tells what it has.
 fn presumed(session: &Session) -> Vec<Subscription> {
-    let filter = |below: &str| format!("/devices/{}/{below}", session.device.id).into();
-    vec![Subscription { filter: filter("config"), qos: 1 }, Subscription { filter: filter("commands/#"), qos: 1 }]
+    let own = |below: &str| {
+        let filter = format!("/devices/{}/{below}", session.device.id).into();
+        Subscription { filter, qos: 1, version: 0 }
+    };
+    vec![own("config"), own("commands/#")]
 }

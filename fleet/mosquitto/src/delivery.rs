@@ -38,13 +38,13 @@ pub(crate) fn event(broker: Broker<'_>, topics: EventTopics, event: &Event) {
 /// Gives a configuration to all who have subscribed to it.
 pub(crate) fn config(broker: Broker<'_>, clients: &mut Clients, device: &DeviceName, config: &Config) {
     let topic = Topic { device: device.id.as_str(), channel: Channel::Config };
-    let _ = publish_down(broker, clients, device, topic, &config.data);
+    let _ = publish_down(broker, clients, device, topic, &config.data, |client| client.awaits(&topic, config.version));
 }
 
 /// Gives a command to all who have subscribed; answers what became of it, if that is known here.
 pub(crate) fn command(broker: Broker<'_>, clients: &mut Clients, command: &Command) -> Option<&'static str> {
     let topic = Topic { device: command.device.id.as_str(), channel: Channel::Commands(&command.subfolder) };
-    match publish_down(broker, clients, &command.device, topic, &command.data) {
+    match publish_down(broker, clients, &command.device, topic, &command.data, |client| client.listens(&topic)) {
         (_, delivered) if delivered > 0 => Some("delivered"),
         (connected, _) if connected => Some("not subscribed"),
         // Another broker of this registry may have the device.
@@ -78,13 +78,14 @@ fn publish_down(
     device: &DeviceName,
     topic: Topic<'_>,
     payload: &[u8],
+    wanted: impl Fn(&mut Client) -> Option<u8>,
 ) -> (bool, usize) {
     let Ok(text) = CString::new(topic.to_string()) else { return (false, 0) };
     let (mut connected, mut delivered) = (false, 0);
     for near in clients.near(device) {
         let Some(client) = clients.get(near) else { continue };
         connected |= client.session.device == *device || client.session.attached.contains(&device.id);
-        if let Some(qos) = client.listens(&topic)
+        if let Some(qos) = wanted(client)
             && broker.publish(Some(&client.id), &text, payload, qos)
         {
             delivered += 1;
