@@ -78,9 +78,10 @@ impl Mqtt {
 
     fn until(&mut self, is_it: impl Fn(&Event, &Self) -> bool) {
         loop {
-            let event = self.connection.recv_timeout(Duration::from_secs(10));
-            let event =
-                event.unwrap_or_else(|_| panic!("nothing comes; so far:\n{}", self.seen())).expect("the connection");
+            let Ok(event) = self.connection.recv_timeout(Duration::from_secs(10)) else {
+                panic!("nothing comes; so far:\n{}", self.seen())
+            };
+            let event = event.expect("the connection stands");
             match &event {
                 Event::Incoming(Incoming::PubAck(_)) => self.acknowledged += 1,
                 Event::Incoming(Incoming::Publish(message)) => {
