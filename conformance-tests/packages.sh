@@ -29,6 +29,8 @@ readelf                                             binutils
 tpm2-abrmd                                          tpm2-abrmd
 /usr/lib/*/libtss2-tcti-tabrmd.so.0                 libtss2-tcti-tabrmd0
 dbus-daemon                                         dbus
+/usr/lib/postgresql/*/bin/postgres                  postgresql
+rabbitmqctl                                         rabbitmq-server
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
 '
 

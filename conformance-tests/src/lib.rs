@@ -7,6 +7,7 @@
 mod artefacts;
 mod device;
 mod pki;
+mod postgresql;
 mod program;
 mod server;
 mod software_tpm;
@@ -16,6 +17,7 @@ mod tpm_log;
 pub use artefacts::Artefact;
 pub use device::{Device, Hold};
 pub use pki::Pki;
+pub use postgresql::Cluster;
 pub use program::{Output, Run};
 pub use server::{Server, free_port};
 pub use token::{SO_PIN, Token};

@@ -13,7 +13,7 @@ use crate::credential::Proof;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::name::{DeviceId, DeviceName, RegistryName};
-use crate::record::{Config, Device, Registry};
+use crate::record::{Config, Device, Event, Registry};
 use crate::refusal::Refusal;
 use crate::rules::admission::{self, Protocol};
 use crate::rules::gateway;
@@ -182,13 +182,24 @@ impl Fleet {
     ) -> Result<(), Refusal> {
         let device = session.device.sibling(DeviceId::parse(topic.device)?);
         match topic.channel {
-            Channel::State => {
-                self.store.put_state(&device, payload, now).map_err(refused)?;
-                self.journal.touch(&device, |touch| touch.activity.state = Some(now));
-            }
+            Channel::State => self.set_state(&device, payload, now)?,
             Channel::Events(_) => self.journal.touch(&device, |touch| touch.activity.event = Some(now)),
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Keeps a state.
+    pub fn set_state(&self, device: &DeviceName, data: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        self.store.put_state(device, data, now).map_err(refused)?;
+        self.journal.touch(device, |touch| touch.activity.state = Some(now));
+        Ok(())
+    }
+
+    /// Keeps an event that did not come through a broker until one fetches it ([`Store::take_events`]).
+    pub fn publish(&self, event: &Event) -> Result<(), Refusal> {
+        self.store.put_event(event).map_err(refused)?;
+        self.journal.touch(&event.device, |touch| touch.activity.event = Some(event.at));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::limit::Limit;
+use crate::name::RegistryName;
 use crate::refusal::Refusal;
 
 /// A topic below `/devices/D/`.
@@ -100,6 +101,11 @@ impl<'a> Topic<'a> {
         let named = !device.is_empty() && !device.contains(['#', '+', '\0']);
         named.then_some(Self { device, channel })
     }
+}
+
+/// The topic on which others read what a device publishes: `registries/G/devices/D/events/...`.
+pub fn qualified(registry: &RegistryName, topic: &Topic<'_>) -> String {
+    format!("registries/{}{topic}", registry.registry)
 }
 
 impl fmt::Display for Topic<'_> {

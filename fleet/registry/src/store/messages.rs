@@ -11,6 +11,9 @@ use crate::record::{Command, Config, Event, State};
 use crate::refusal::Refusal;
 use crate::timestamp::Timestamp;
 
+/// The outcome of a command that a device got; any other is the reason why it did not.
+pub const DELIVERED: &str = "delivered";
+
 /// Events of the HTTP bridge that wait for a broker, at most: the oldest go first.
 const WAITING_EVENTS: i64 = 100_000;
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 pub use admin::{DeviceChange, NewDevice};
 pub use audit::{AuditFilter, Touch};
+pub use messages::DELIVERED;
 
 use crate::error::{Error, Result};
 use database::{Connection, Database};

@@ -1,6 +1,25 @@
 //! A registry with CAs, devices and tokens made by the openssl command, on either database.
 
-#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+/// Makes two tests of each function: one with an SQLite database, one with PostgreSQL.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $name() {
+                super::$name(&super::world::World::sqlite());
+            })+
+        }
+        mod postgresql {
+            $(#[test]
+            fn $name() {
+                super::$name(&super::world::World::postgresql());
+            })+
+        }
+    };
+}
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -8,43 +27,51 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use conformance_tests::Cluster;
 use keyrivet_registry::store::NewDevice;
 use keyrivet_registry::{AuthMethod, Credential, DeviceName, Fleet, Registry, RegistryName, Timestamp};
 
-pub const PROJECT: &str = "my-project";
+pub(crate) const PROJECT: &str = "my-project";
 
 /// A folder with keys and certificates, and a registry `g`.
-pub struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
-    pub fleet: Fleet,
-    pub now: Timestamp,
+    pub(crate) url: String,
+    cluster: Option<Cluster>,
+    pub(crate) fleet: Fleet,
+    pub(crate) now: Timestamp,
     serial: Cell<u32>,
 }
 
 impl World {
     /// With an SQLite database in the folder.
-    pub fn new() -> Self {
+    pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = folder.path().join("registry.db").display().to_string();
-        Self::on(&url, folder)
+        Self::on(url, folder, None)
     }
 
-    /// With the database that `url` names.
-    pub fn on(url: &str, folder: tempfile::TempDir) -> Self {
-        let fleet = Fleet::open(url).expect("the store opens");
-        Self { folder, fleet, now: Timestamp::now(), serial: Cell::new(1) }
+    /// With a PostgreSQL cluster of its own.
+    pub(crate) fn postgresql() -> Self {
+        let cluster = Cluster::start();
+        Self::on(cluster.url(), tempfile::tempdir().expect("a temporary folder"), Some(cluster))
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn on(url: String, folder: tempfile::TempDir, cluster: Option<Cluster>) -> Self {
+        let fleet = Fleet::open(&url).expect("the store opens");
+        Self { folder, url, cluster, fleet, now: Timestamp::now(), serial: Cell::new(1) }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).expect(name)
     }
 
     /// A registry whose CA certificates are in these files.
-    pub fn registry(&self, id: &str, cas: &[&str]) -> RegistryName {
+    pub(crate) fn registry(&self, id: &str, cas: &[&str]) -> RegistryName {
         let name = registry_name(id);
         let ca_certificates = cas.iter().map(|ca| self.read(ca)).collect();
         let new = Registry { name: name.clone(), ca_certificates, mqtt: true, http: true, created: self.now };
@@ -53,7 +80,13 @@ impl World {
     }
 
     /// A device with these public keys or certificates (files), or a gateway.
-    pub fn device(&self, registry: &RegistryName, id: &str, keys: &[&str], gateway: Option<AuthMethod>) -> DeviceName {
+    pub(crate) fn device(
+        &self,
+        registry: &RegistryName,
+        id: &str,
+        keys: &[&str],
+        gateway: Option<AuthMethod>,
+    ) -> DeviceName {
         let credentials =
             keys.iter().map(|file| Credential::parse(&self.read(file), None, None).expect(file)).collect();
         let name = registry.device(id).expect("a device id");
@@ -62,7 +95,7 @@ impl World {
     }
 
     /// A private key `NAME.key`, its public key `NAME.pub`. RSA for RS256 and PS256, else the curve.
-    pub fn key(&self, name: &str, algorithm: &str) {
+    pub(crate) fn key(&self, name: &str, algorithm: &str) {
         let (key, public) = (format!("{name}.key"), format!("{name}.pub"));
         let option = match algorithm {
             "ES256" => "group:P-256",
@@ -75,14 +108,14 @@ impl World {
     }
 
     /// A CA: `NAME.key`, `NAME.crt`.
-    pub fn ca(&self, name: &str) {
+    pub(crate) fn ca(&self, name: &str) {
         self.key(name, "ES256");
         let (key, crt, subject) = (format!("{name}.key"), format!("{name}.crt"), format!("/CN={name}"));
         self.openssl(&["req", "-x509", "-key", &key, "-subj", &subject, "-days", "2", "-out", &crt]);
     }
 
     /// A certificate `NAME.crt` for `NAME.key`, signed by `ca`, with these lines of an extension section.
-    pub fn certify(&self, name: &str, subject: &str, ca: &str, extensions: &str) {
+    pub(crate) fn certify(&self, name: &str, subject: &str, ca: &str, extensions: &str) {
         let file = |suffix: &str| format!("{name}.{suffix}");
         let (ca_crt, ca_key) = (format!("{ca}.crt"), format!("{ca}.key"));
         std::fs::write(self.path("ext"), extensions).expect("a file");
@@ -95,18 +128,18 @@ impl World {
     }
 
     /// DER of a certificate.
-    pub fn der(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn der(&self, name: &str) -> Vec<u8> {
         self.openssl(&["x509", "-in", name, "-outform", "DER"])
     }
 
     /// A token with the usual claims, of `life` seconds from `now + begin` on.
-    pub fn token(&self, key: &str, algorithm: &str, begin: i64, life: i64) -> String {
+    pub(crate) fn token(&self, key: &str, algorithm: &str, begin: i64, life: i64) -> String {
         let issued = self.now.seconds() + begin;
         self.signed(key, algorithm, &format!(r#"{{"aud":"{PROJECT}","iat":{issued},"exp":{}}}"#, issued + life))
     }
 
     /// A token with these claims.
-    pub fn signed(&self, key: &str, algorithm: &str, claims: &str) -> String {
+    pub(crate) fn signed(&self, key: &str, algorithm: &str, claims: &str) -> String {
         let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"JWT"}}"#));
         let unsigned = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
         std::fs::write(self.path("unsigned"), &unsigned).expect("a file");
@@ -124,12 +157,12 @@ impl World {
         format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    pub fn openssl(&self, arguments: &[&str]) -> Vec<u8> {
+    pub(crate) fn openssl(&self, arguments: &[&str]) -> Vec<u8> {
         openssl(self.folder.path(), arguments)
     }
 }
 
-pub fn registry_name(id: &str) -> RegistryName {
+pub(crate) fn registry_name(id: &str) -> RegistryName {
     RegistryName::new(PROJECT, "us-central1", id).expect("a registry id")
 }
 

@@ -1,11 +1,11 @@
 //! What devices may publish and subscribe to, what reaches them, and that registries are kept apart.
 
-mod fleet;
+mod broker;
 
 use std::time::{Duration, Instant};
 
+use broker::{Key, Subscriber, World, client_id, wait_until};
 use conformance_tests::Device;
-use fleet::{Key, Subscriber, World, client_id, wait_until};
 use keyrivet_registry::{DeviceName, Event, Timestamp};
 
 #[test]

@@ -1,12 +1,12 @@
 //! Clients that know nothing of Keyrivet: a program by paho in the style of IoT Core's clients, and rumqttc with MQTT 5.
 
-mod fleet;
+mod broker;
 
 use std::process::Stdio;
 use std::time::Duration;
 
+use broker::{Key, World, client_id, pem, wait_until};
 use conformance_tests::{Device, free_port};
-use fleet::{Key, World, client_id, pem, wait_until};
 use keyrivet_registry::Timestamp;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{Client, MqttOptions};
@@ -117,7 +117,7 @@ fn mqtt_5_tells_its_clients_by_reason_codes() {
     client.publish("/devices/other/events", QoS::AtLeastOnce, false, "x").unwrap();
     client.subscribe("/devices/other/config", QoS::AtLeastOnce).unwrap();
     let told = story(connection);
-    // PUBACK and SUBACK. The reason in DISCONNECT is seen by mosquitto_sub in `registry_admission`: rumqttc reads the
+    // PUBACK and SUBACK. The reason in DISCONNECT is seen by mosquitto_sub in `broker_admission`: rumqttc reads the
     // connection's end first.
     assert!(told.contains("reason: NotAuthorized"), "{told}");
     assert!(told.contains("return_codes: [NotAuthorized]"), "{told}");

@@ -1,12 +1,12 @@
 //! Gateways: attaching and detaching devices, speaking for them, and what survives a broker that is killed.
 
-mod fleet;
+mod broker;
 
 use std::time::Duration;
 
+use broker::client::Mqtt;
+use broker::{Key, World, wait_until};
 use conformance_tests::Device;
-use fleet::client::Mqtt;
-use fleet::{Key, World, wait_until};
 use keyrivet_registry::{AuthMethod, Timestamp};
 
 #[test]
