@@ -145,7 +145,11 @@ fn a_command_reaches_only_a_device_that_is_connected_and_has_subscribed() {
     sensor.wait_for("/devices/sensor/commands blink");
     sensor.wait_for("/devices/sensor/commands/lamp/red on");
     let unheard = send(&deaf, "", "hello?");
-    for (id, is) in [(plain, "delivered"), (folder, "delivered"), (unheard, "not subscribed")] {
+    for (id, is) in [
+        (plain, "delivered"),
+        (folder, "delivered"),
+        (unheard, "the device is connected, but has not subscribed to its commands"),
+    ] {
         wait_until("the outcome", || outcome(id).as_deref() == Some(is), || format!("{:?}", outcome(id)));
     }
     let text = sensor.output();

@@ -3,7 +3,8 @@
 use std::ffi::CString;
 
 use keyrivet_registry::rules::gateway;
-use keyrivet_registry::rules::topic::{Channel, Topic};
+use keyrivet_registry::rules::topic::{Channel, Topic, qualified};
+use keyrivet_registry::store::DELIVERED;
 use keyrivet_registry::{Command, Config, DeviceId, DeviceName, Event, Refusal};
 
 use crate::clients::{Client, Clients};
@@ -19,10 +20,9 @@ pub(crate) fn publish_up(
     payload: &[u8],
     qos: u8,
 ) {
-    let name = &device.registry;
     let text = match topics {
-        EventTopics::ByRegistry => format!("registries/{}{topic}", name.registry),
-        EventTopics::ByProject => format!("{name}{topic}"),
+        EventTopics::ByRegistry => qualified(&device.registry, &topic),
+        EventTopics::ByProject => format!("{}{topic}", device.registry),
     };
     if let Ok(text) = CString::new(text) {
         let _ = broker.publish(None, &text, payload, qos);
@@ -45,8 +45,8 @@ pub(crate) fn config(broker: Broker<'_>, clients: &mut Clients, device: &DeviceN
 pub(crate) fn command(broker: Broker<'_>, clients: &mut Clients, command: &Command) -> Option<&'static str> {
     let topic = Topic { device: command.device.id.as_str(), channel: Channel::Commands(&command.subfolder) };
     match publish_down(broker, clients, &command.device, topic, &command.data, |client| client.listens(&topic)) {
-        (_, delivered) if delivered > 0 => Some("delivered"),
-        (connected, _) if connected => Some("not subscribed"),
+        (_, delivered) if delivered > 0 => Some(DELIVERED),
+        (connected, _) if connected => Some("the device is connected, but has not subscribed to its commands"),
         // Another broker of this registry may have the device.
         _ => None,
     }
