@@ -68,6 +68,11 @@ impl<T> RwLock<T> {
 }
 
 impl Condvar {
+    /// Waits until it is told of a change, or for no reason.
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard(self.0.wait(guard.0).unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Waits until this time, or until it is told of a change, or for no reason.
     pub fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Instant) -> MutexGuard<'a, T> {
         let patience = deadline.saturating_duration_since(Instant::now());
@@ -100,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_held_is_given_up_after_a_while_and_taken_after_a_panic() {
-        let lock = Mutex::new(1);
+        let lock = Mutex(sync::Mutex::new(1));
         let held = lock.lock();
         assert!(lock.try_lock_for(Duration::from_millis(3)).is_none());
         drop(held);

@@ -3,6 +3,7 @@
 mod capability;
 mod connection;
 mod dbus;
+mod fair;
 mod fork;
 mod key;
 mod lock;
@@ -19,8 +20,9 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mutex::{Condvar, Mutex};
+use crate::mutex::Mutex;
 use crate::process::PerProcess;
+use fair::FairMutex;
 
 pub use capability::PinTries;
 pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout, read_nv, read_pcrs, read_random};
@@ -42,9 +44,8 @@ pub(crate) struct Tpm {
 /// What a process has of one TPM.
 struct Link {
     config: Arc<Config>,
-    held: Mutex<Held>,
-    /// Tells the reaper to end now.
-    wake: Condvar,
+    /// Whoever calls ends the reaper's wait.
+    held: FairMutex<Held>,
 }
 
 #[derive(Default)]
@@ -72,8 +73,7 @@ impl Tpm {
         if links.is_empty() {
             connection::register_process_hooks(release_at_exit);
         }
-        let link =
-            Arc::new(Link { config: self.config.clone(), held: Mutex::new(Held::default()), wake: Condvar::default() });
+        let link = Arc::new(Link { config: self.config.clone(), held: FairMutex::default() });
         links.push(link.clone());
         link
     }
@@ -111,7 +111,7 @@ impl Tpm {
         let mut held = link.held.lock();
         held.connection = None;
         let reaper = held.reaper.take();
-        link.wake.notify_all();
+        link.held.call();
         drop(held);
         if let Some(reaper) = reaper {
             // It only waits for the lock that we just gave back.
@@ -146,7 +146,7 @@ impl Link {
             if Instant::now() >= deadline {
                 held.connection = None;
             } else {
-                held = self.wake.wait_until(held, deadline);
+                held = held.wait_until(deadline);
             }
         }
         // `release` takes the handle to join us; otherwise nobody will.

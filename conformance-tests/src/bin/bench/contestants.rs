@@ -132,6 +132,11 @@ impl Arena {
             device.start_tpm();
             machine::place_tpm(device.tpm_process_id());
         }
+        // The first use of a PIN after a TPM's start is asked for twice.
+        for who in [TokenWithPin, Tpm2Pkcs11] {
+            let (_, token, pin) = self.token(who);
+            let _ = self.tool(who, &["--token-label", token, "--login", "--pin", pin, "--list-objects"]).run().ok();
+        }
     }
 
     /// Switches all TPMs to timing: nothing is logged.

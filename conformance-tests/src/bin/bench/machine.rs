@@ -1,14 +1,12 @@
 //! What keeps the machine's own ways out of the measurements.
 
-/// Keeps other work on the machine out of the way, for this and every process that it starts, where it may.
+/// Has this process, and every one that it starts, come before other work on the machine, where it may: with ordinary
+/// priorities, even high ones, each wake-up waits for somebody's time slice, and there are two in every TPM command.
 pub(crate) fn raise_priority() {
-    const NICE: libc::c_int = -15;
-    // SAFETY: no pointers.
-    let raised = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } == 0;
-    // With autogroups (sched(7)) niceness counts only within a session, and a session has one of its own.
-    let grouped = std::fs::write("/proc/self/autogroup", NICE.to_string()).is_ok();
-    if !raised || !grouped {
-        eprintln!("other work on this machine disturbs what is measured: root may give this a higher priority");
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter lives through the call.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &lowest) } != 0 {
+        eprintln!("other work on this machine disturbs what is measured: root may give this a real-time priority");
     }
 }
 

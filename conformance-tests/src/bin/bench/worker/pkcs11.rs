@@ -93,6 +93,13 @@ impl Module {
     }
 }
 
+impl Drop for Module {
+    fn drop(&mut self) {
+        // As orderly programs do: some modules leave objects at the TPM otherwise.
+        let _: Result<()> = (|| call!(self, C_Finalize(null_mut())))();
+    }
+}
+
 /// A logged-in client with a session for each of its threads.
 pub(super) struct TokenClient {
     module: Module,

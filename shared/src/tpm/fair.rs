@@ -1,0 +1,207 @@
+//! A lock that goes to whoever has waited longest. std's own goes to whoever comes first when it is free, and a thread that
+//! uses the TPM all the time always does: others would wait for as long as it goes on.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::mutex::{Condvar, Mutex, MutexGuard};
+
+/// The lock. Its state lies in itself, as [`crate::mutex`] has it.
+#[derive(Default)]
+pub(super) struct FairMutex<T> {
+    /// Locked by whoever is admitted, and by nobody else.
+    value: Mutex<T>,
+    door: Door,
+}
+
+#[derive(Default)]
+struct Door {
+    state: Mutex<State>,
+    /// Tells of more `calls`.
+    called: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Somebody is in. Nobody waits if not.
+    busy: bool,
+    queue: VecDeque<Arc<Waiter>>,
+    calls: u64,
+}
+
+#[derive(Default)]
+struct Waiter {
+    admitted: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// What is guarded, while it is locked.
+pub(super) struct FairGuard<'a, T> {
+    lock: &'a FairMutex<T>,
+    // Given back in this order.
+    value: MutexGuard<'a, T>,
+    _way_out: WayOut<'a>,
+}
+
+struct WayOut<'a>(&'a Door);
+
+impl<T> FairMutex<T> {
+    /// Waits for it.
+    pub(super) fn lock(&self) -> FairGuard<'_, T> {
+        let mut state = self.door.state.lock();
+        if state.busy {
+            let waiter = Arc::new(Waiter::default());
+            state.queue.push_back(waiter.clone());
+            drop(state);
+            let mut admitted = waiter.admitted.lock();
+            while !*admitted {
+                admitted = waiter.changed.wait(admitted);
+            }
+        } else {
+            state.busy = true;
+            drop(state);
+        }
+        self.admitted()
+    }
+
+    /// Waits for it, but not for ever.
+    pub(super) fn try_lock_for(&self, patience: Duration) -> Option<FairGuard<'_, T>> {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut state = self.door.state.try_lock_for(patience)?;
+            if !state.busy {
+                state.busy = true;
+                drop(state);
+                return Some(self.admitted());
+            }
+            drop(state);
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn admitted(&self) -> FairGuard<'_, T> {
+        FairGuard { lock: self, value: self.value.lock(), _way_out: WayOut(&self.door) }
+    }
+
+    /// Ends every wait of [`FairGuard::wait_until`].
+    pub(super) fn call(&self) {
+        self.door.state.lock().calls += 1;
+        self.door.called.notify_all();
+    }
+}
+
+impl<'a, T> FairGuard<'a, T> {
+    /// Gives it back until this time, or until [`FairMutex::call`].
+    pub(super) fn wait_until(self, deadline: Instant) -> Self {
+        let lock: &'a FairMutex<T> = self.lock;
+        let calls = lock.door.state.lock().calls;
+        drop(self);
+        let mut state = lock.door.state.lock();
+        while state.calls == calls && Instant::now() < deadline {
+            state = lock.door.called.wait_until(state, deadline);
+        }
+        drop(state);
+        lock.lock()
+    }
+}
+
+impl Drop for WayOut<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        match state.queue.pop_front() {
+            Some(next) => {
+                drop(state);
+                *next.admitted.lock() = true;
+                next.changed.notify_all();
+            }
+            None => state.busy = false,
+        }
+    }
+}
+
+impl<T> Deref for FairGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for FairGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread::{scope, sleep};
+
+    #[test]
+    fn threads_that_always_want_it_take_turns() {
+        let lock = FairMutex::<u64>::default();
+        let (together, counts) = (Barrier::new(4), [const { AtomicU64::new(0) }; 4]);
+        scope(|scope| {
+            for count in &counts {
+                scope.spawn(|| {
+                    together.wait();
+                    loop {
+                        let mut value = lock.lock();
+                        if *value == 2000 {
+                            break;
+                        }
+                        *value += 1;
+                        sleep(Duration::from_micros(300));
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let counts = counts.map(AtomicU64::into_inner);
+        assert_eq!(counts.iter().sum::<u64>(), *lock.lock());
+        let (least, most) = (*counts.iter().min().unwrap(), *counts.iter().max().unwrap());
+        // Each starts when the system lets it.
+        assert!(least * 2 >= most, "{counts:?}");
+    }
+
+    #[test]
+    fn a_panic_gives_it_back_and_a_patient_try_gives_up() {
+        let lock = FairMutex::<u64>::default();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _held = lock.lock();
+            assert!(lock.try_lock_for(Duration::from_millis(3)).is_none());
+            // Raised without the panic hook, which would write to the test's standard error.
+            std::panic::resume_unwind(Box::new("a bug"));
+        }));
+        assert!(panicked.is_err());
+        *lock.lock() += 1;
+        assert_eq!(lock.try_lock_for(Duration::ZERO).as_deref(), Some(&1));
+    }
+
+    #[test]
+    fn a_wait_ends_by_a_call_or_in_time_and_gives_the_lock_away_meanwhile() {
+        let lock = FairMutex::<u64>::default();
+        let start = Instant::now();
+        scope(|scope| {
+            let held = lock.lock();
+            scope.spawn(|| {
+                *lock.lock() = 1;
+                lock.call();
+            });
+            assert_eq!(*held.wait_until(start + Duration::from_secs(60)), 1);
+            assert!(start.elapsed() < Duration::from_secs(30));
+        });
+        let start = Instant::now();
+        drop(lock.lock().wait_until(start + Duration::from_millis(5)));
+        assert!(start.elapsed() >= Duration::from_millis(5));
+    }
+}
