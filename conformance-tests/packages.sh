@@ -35,6 +35,8 @@ stunnel4                                            stunnel4
 /usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl
 python3                                             python3
 gcore                                               gdb
+/usr/lib/postgresql/*/bin/postgres                  postgresql
+rabbitmqctl                                         rabbitmq-server
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
 /usr/sbin/sshd                                      openssh-server
 ssh-keygen                                          openssh-client

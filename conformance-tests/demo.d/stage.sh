@@ -53,6 +53,17 @@ background() {
     pids+=($!) names+=("$1")
 }
 
+# end_background NAME: ends what was started under this name.
+end_background() {
+    local i
+    for i in "${!pids[@]}"; do
+        [[ ${names[i]} == "$1" ]] || continue
+        kill "${pids[i]}" 2>/dev/null && wait "${pids[i]}" 2>/dev/null || true
+        unset "pids[i]" "names[i]"
+    done
+    pids=("${pids[@]}") names=("${names[@]}")
+}
+
 # wait_until WHAT COMMAND...: waits up to ten seconds for COMMAND to succeed.
 wait_until() {
     local what=$1 tries=200
@@ -99,11 +110,11 @@ difference() { if [[ $1 == - ]]; then echo -; else echo $(($2 - $1)); fi; }
 
 summary() {
     local number=0 chapter title tool commands result
-    printf '\n%s%3s  %-7s %-66s %-22s %12s  %s%s\n' "$bold" "" chapter step tool "TPM commands" result "$plain"
+    printf '\n%s%3s  %-8s %-66s %-28s %12s  %s%s\n' "$bold" "" chapter step tool "TPM commands" result "$plain"
     for line in "${steps[@]}"; do
         IFS=$'\t' read -r chapter title tool commands result <<<"$line"
         [[ -z $only || $chapter == "$only" ]] || continue
-        printf '%3d  %-7s %-66s %-22s %12s  %s\n' $((++number)) "$chapter" "$title" "$tool" "$commands" "$result"
+        printf '%3d  %-8s %-66s %-28s %12s  %s\n' $((++number)) "$chapter" "$title" "$tool" "$commands" "$result"
     done
 }
 

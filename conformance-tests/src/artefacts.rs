@@ -1,14 +1,18 @@
-//! Where cargo put the two libraries under test.
+//! Where cargo put the libraries and commands under test.
 
 use std::path::PathBuf;
 
-/// One of the libraries under test.
+/// One of the libraries or commands under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Artefact {
     /// `libkeyrivet_pkcs11.so`, the PKCS#11 module.
     Module,
     /// `libkeyrivet.so`, the OpenSSL provider; it is installed as `keyrivet.so`.
     Provider,
+    /// `keyrivet`, the device's command.
+    Command,
+    /// `libkeyrivet_mosquitto.so`, the broker's plugin.
+    MosquittoPlugin,
 }
 
 impl Artefact {
@@ -21,6 +25,8 @@ impl Artefact {
         let name = match self {
             Self::Module => "libkeyrivet_pkcs11.so",
             Self::Provider => "libkeyrivet.so",
+            Self::Command => "keyrivet",
+            Self::MosquittoPlugin => "libkeyrivet_mosquitto.so",
         };
         let path = build_directory().join(name);
         assert!(

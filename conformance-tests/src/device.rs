@@ -160,6 +160,13 @@ impl Device {
         command.env("OPENSSL_CONF", self.openssl_conf()).args(arguments.iter().map(AsRef::as_ref)).run()
     }
 
+    /// `keyrivet`, the device's command.
+    pub fn keyrivet<S: AsRef<str>>(&self, arguments: &[S]) -> Output {
+        let command = Artefact::Command.path().into_os_string().into_string();
+        let mut command = self.command(&command.expect("cargo's target directory has a UTF-8 name"));
+        command.args(arguments.iter().map(AsRef::as_ref)).run()
+    }
+
     /// Makes a key file of the TPM: `kind` is `genpkey`'s algorithm and its option, e.g. `["EC", "group:P-256"]`.
     pub fn new_key_file(&self, kind: [&str; 2], file: &str) {
         let [algorithm, option] = kind;

@@ -30,13 +30,14 @@ fn tokens_and_keys_work_through_a_resource_manager() {
     }
 }
 
+/// It takes 27 connections at a time.
 #[test]
-fn four_signers_at_once_share_a_resource_manager() {
+fn sixty_four_signers_at_once_share_a_resource_manager() {
     let device = Device::with_hold(Hold::Default);
     let _manager = ResourceManager::start(&device);
     let token = Token::new(&device, "gateway", "123456");
     token.generate("EC:prime256v1", "key", "01");
-    let signers: Vec<_> = (0..4)
+    let signers: Vec<_> = (0..64)
         .map(|number| {
             let mut command = device.command("openssl");
             command.env("OPENSSL_CONF", device.openssl_conf()).stderr(Stdio::piped());
@@ -49,6 +50,22 @@ fn four_signers_at_once_share_a_resource_manager() {
         let output = signer.wait_with_output().expect("the signer ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn a_resource_manager_that_is_not_there_is_named() {
+    let device = Device::with_hold(Hold::Default);
+    let token = Token::new(&device, "gateway", "");
+    token.generate("EC:prime256v1", "key", "01");
+    let sign = || device.openssl(&["dgst", "-sha256", "-sign", &token.uri("key"), "-out", "signature", "openssl.cnf"]);
+    let manager = ResourceManager::start(&device);
+    let _ = sign().ok();
+    // A bus without that manager; no bus.
+    let nobody = "tabrmd:bus_name=nobody.at.all,bus_type=session";
+    device.use_tcti(nobody);
+    let _ = sign().fails_with("nobody.at.all was not provided").says(&format!("no TPM at '{nobody}'"));
+    drop(manager);
+    let _ = sign().fails_with("D-Bus at unix:path=");
 }
 
 /// A process that is logged in, has signed, and idles.
@@ -67,6 +84,7 @@ impl Idle {
             (&theirs).read_exact(&mut [0]).unwrap();
             signer.sign();
         });
+        drop(theirs);
         (&ours).read_exact(&mut [0]).expect("it signs before it idles");
         Self { process, wire: ours }
     }

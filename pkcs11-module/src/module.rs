@@ -8,8 +8,8 @@ use cryptoki_sys::*;
 use keyrivet_core::Keyrivet;
 use keyrivet_core::config::Config;
 use keyrivet_core::log::{self, Topic};
+use keyrivet_core::mutex::{Mutex, RwLock};
 use keyrivet_core::process::PerProcess;
-use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
 use crate::session::Session;

@@ -34,7 +34,7 @@ mod keyrivet;
 #[cfg(feature = "device")]
 pub mod log;
 #[cfg(feature = "device")]
-mod mutex;
+pub mod mutex;
 #[cfg(feature = "device")]
 pub mod object;
 #[cfg(feature = "device")]

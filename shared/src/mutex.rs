@@ -4,28 +4,39 @@
 //! in it that the child does not have, and new locks of the child's own would end up in it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{self, PoisonError, TryLockError};
+use std::sync::{self, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// A lock that does not mind panics: what it guards is made anew or checked after each failure.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(sync::Mutex<T>);
+pub struct Mutex<T>(sync::Mutex<T>);
+
+/// The like for many readers or one writer.
+#[derive(Debug, Default)]
+pub struct RwLock<T>(sync::RwLock<T>);
 
 /// What is guarded, while it is locked.
-pub(crate) struct MutexGuard<'a, T>(sync::MutexGuard<'a, T>);
+#[derive(Debug)]
+pub struct MutexGuard<'a, T>(sync::MutexGuard<'a, T>);
 
 /// What waits for a change of something guarded.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(sync::Condvar);
+pub struct Condvar(sync::Condvar);
 
 impl<T> Mutex<T> {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    /// A lock around this.
+    pub const fn new(value: T) -> Self {
+        Self(sync::Mutex::new(value))
+    }
+
+    /// Locks it, once nobody else holds it.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Locks it within this time, or not.
-    pub(crate) fn try_lock_for(&self, patience: Duration) -> Option<MutexGuard<'_, T>> {
+    pub fn try_lock_for(&self, patience: Duration) -> Option<MutexGuard<'_, T>> {
         const PAUSE: Duration = Duration::from_millis(1);
         let deadline = Instant::now() + patience;
         loop {
@@ -39,6 +50,23 @@ impl<T> Mutex<T> {
     }
 }
 
+impl<T> RwLock<T> {
+    /// A lock around this.
+    pub const fn new(value: T) -> Self {
+        Self(sync::RwLock::new(value))
+    }
+
+    /// Locks it for reading, once nobody writes.
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks it for writing, once nobody else holds it.
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Condvar {
     /// Waits until it is told of a change, or for no reason.
     pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
@@ -46,12 +74,13 @@ impl Condvar {
     }
 
     /// Waits until this time, or until it is told of a change, or for no reason.
-    pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Instant) -> MutexGuard<'a, T> {
+    pub fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Instant) -> MutexGuard<'a, T> {
         let patience = deadline.saturating_duration_since(Instant::now());
         MutexGuard(self.0.wait_timeout(guard.0, patience).unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    pub(crate) fn notify_all(&self) {
+    /// Wakes all that wait.
+    pub fn notify_all(&self) {
         self.0.notify_all();
     }
 }

@@ -58,7 +58,7 @@ impl Connection {
             true => None,
             false => Some(Turn::wait(config)?),
         };
-        let sapi = Sapi::open(config).map_err(|code| response::unavailable(config, code))?;
+        let sapi = Sapi::open(config)?;
         let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
         let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
         sapi.descriptor().inspect(|&descriptor| crate::ffi::close_on_exec(descriptor));

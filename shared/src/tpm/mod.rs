@@ -2,6 +2,7 @@
 
 mod capability;
 mod connection;
+mod dbus;
 mod fair;
 mod fork;
 mod key;
@@ -10,6 +11,7 @@ mod object;
 mod response;
 mod sapi;
 mod session;
+mod tabrmd;
 pub(crate) mod template;
 
 use std::sync::Arc;

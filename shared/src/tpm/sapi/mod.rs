@@ -11,14 +11,14 @@ mod crypto;
 mod object;
 mod session;
 mod state;
+mod tcti;
 
 pub(crate) use crypto::MAX_BUFFER;
 pub(crate) use session::SessionKind;
 
-use std::ffi::CString;
 use std::mem::zeroed;
 use std::os::fd::RawFd;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::time::Instant;
 
 use tss_esapi::constants::tss::*;
@@ -27,7 +27,11 @@ use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::fork::Exchange;
+use super::response;
 use super::session::{self as hmac_session, Session, session_attribute};
+use super::tabrmd::Manager;
+use tcti::Tcti;
+
 use crate::algorithm::HashAlgorithm;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -68,7 +72,7 @@ pub(crate) struct Created {
 
 /// A connection to a TPM.
 pub(crate) struct Sapi {
-    tcti: *mut TSS2_TCTI_CONTEXT,
+    tcti: Option<Tcti>,
     /// The SAPI context: points into itself and holds authValues; never moved, wiped on drop.
     context: Box<[u128]>,
     /// Longest wait for one command, in milliseconds.
@@ -84,36 +88,40 @@ impl Drop for Sapi {
     fn drop(&mut self) {
         let _exchange = Exchange::begin();
         let context = self.context();
-        // SAFETY: both contexts were initialised by `open` and are not used after this.
-        unsafe {
-            Tss2_Sys_Finalize(context);
-            Tss2_TctiLdr_Finalize(&mut self.tcti);
-        }
+        // SAFETY: the context was initialised by `open` and is not used after this.
+        unsafe { Tss2_Sys_Finalize(context) };
+        self.tcti = None;
         self.context.zeroize();
     }
 }
 
 impl Sapi {
-    /// Connects: the configured TCTI string goes to libtss2's loader unchanged.
-    pub(crate) fn open(config: &Config) -> Result<Self, u32> {
-        let tcti = config.tcti.as_str();
-        let timeout = i32::try_from(config.timeout.as_millis()).unwrap_or(i32::MAX);
-        let name = CString::new(tcti).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
+    /// Connects: to tpm2-abrmd by ourselves; every other TCTI string goes to libtss2's loader unchanged.
+    pub(crate) fn open(config: &Config) -> Result<Self> {
         crate::ffi::silence_libtss2();
-        let mut context = null_mut();
-        let exchange = Exchange::begin();
-        // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
-        check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
-        drop(exchange);
+        let tcti = match Manager::of(&config.tcti) {
+            Some(manager) => Tcti::over(
+                manager
+                    .connect(config)
+                    .map_err(|reason| Error::TpmUnavailable { tcti: config.tcti.clone(), reason })?,
+            ),
+            None => Tcti::load(&config.tcti).map_err(|code| response::unavailable(config, code))?,
+        };
+        let timeout = i32::try_from(config.timeout.as_millis()).unwrap_or(i32::MAX);
+        Self::over(tcti, timeout).map_err(|code| response::unavailable(config, code))
+    }
+
+    fn over(tcti: Tcti, timeout: i32) -> Result<Self, u32> {
+        let connection = tcti.context();
         // SAFETY: a pure function.
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
         let memory = vec![0_u128; size.div_ceil(16)].into_boxed_slice();
-        let mut sapi = Self { tcti: context, context: memory, timeout, connects_each_time: true };
+        let mut sapi = Self { tcti: Some(tcti), context: memory, timeout, connects_each_time: true };
         sapi.connects_each_time = sapi.descriptor().is_none();
         // The version whose layout the bindings have: TSS2_ABI_VERSION_CURRENT.
         let mut version = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
         // SAFETY: the context is zeroed, aligned to 16 bytes and at least as large as told.
-        check(unsafe { Tss2_Sys_Initialize(sapi.context(), size as _, sapi.tcti, &mut version) })?;
+        check(unsafe { Tss2_Sys_Initialize(sapi.context(), size as _, connection, &mut version) })?;
         Ok(sapi)
     }
 
@@ -123,12 +131,13 @@ impl Sapi {
 
     /// The descriptor behind the connection, where its TCTI keeps one open and tells it.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        let tcti = self.tcti.as_ref()?.context();
         // SAFETY: every TCTI context begins with the common part of version 1 (TSS 2.0 TCTI, 3.2.1).
-        let poll_handles = unsafe { (*self.tcti.cast::<TSS2_TCTI_CONTEXT_COMMON_V1>()).getPollHandles }?;
+        let poll_handles = unsafe { (*tcti.cast::<TSS2_TCTI_CONTEXT_COMMON_V1>()).getPollHandles }?;
         let mut handles = [pollfd { fd: -1, events: 0, revents: 0 }; 4];
         let mut count = handles.len() as _;
         // SAFETY: `handles` has room for `count` entries.
-        let code = unsafe { poll_handles(self.tcti, handles.as_mut_ptr(), &mut count) };
+        let code = unsafe { poll_handles(tcti, handles.as_mut_ptr(), &mut count) };
         (code == TSS2_RC_SUCCESS && count == 1).then_some(handles[0].fd).filter(|&fd| fd > 2)
     }
 

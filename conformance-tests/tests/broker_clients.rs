@@ -1,0 +1,125 @@
+//! Clients that know nothing of Keyrivet: a program by paho in the style of IoT Core's clients, and rumqttc with MQTT 5.
+
+mod broker;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use broker::{Key, World, client_id, pem, wait_until};
+use conformance_tests::{Device, free_port};
+use keyrivet_registry::Timestamp;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::{Client, MqttOptions};
+
+/// What such programs do: TLS to the bridge, a long client id, `unused` as user name, a token that a library signs;
+/// configuration with QoS 1, commands with QoS 0; state and telemetry with QoS 1.
+const IOT_CORE_CLIENT: &str = r#"
+import datetime, ssl, sys, time
+import jwt, paho.mqtt.client as mqtt
+
+port, device, key_file, algorithm = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+project, region, registry = 'my-project', 'eu', 'g'
+
+def token():
+    now = datetime.datetime.now(datetime.timezone.utc)
+    claims = {'iat': now, 'exp': now + datetime.timedelta(minutes=20), 'aud': project}
+    return jwt.encode(claims, open(key_file).read(), algorithm=algorithm)
+
+done = []
+def on_connect(client, userdata, flags, code):
+    print('connected:', mqtt.connack_string(code), flush=True)
+    client.subscribe('/devices/%s/config' % device, qos=1)
+    client.subscribe('/devices/%s/commands/#' % device, qos=0)
+def on_message(client, userdata, message):
+    print('got', message.topic, message.payload.decode(), flush=True)
+    if message.payload == b'stop':
+        done.append(True)
+def on_publish(client, userdata, mid):
+    print('acknowledged', mid, flush=True)
+
+client = mqtt.Client(client_id='projects/%s/locations/%s/registries/%s/devices/%s' % (project, region, registry, device))
+client.username_pw_set(username='unused', password=token())
+client.tls_set(ca_certs='ca.crt', tls_version=ssl.PROTOCOL_TLSv1_2)
+client.on_connect, client.on_message, client.on_publish = on_connect, on_message, on_publish
+client.connect('localhost', port)
+client.loop_start()
+client.publish('/devices/%s/state' % device, 'booted', qos=1).wait_for_publish()
+for number in range(3):
+    client.publish('/devices/%s/events' % device, 'reading %d' % number, qos=1).wait_for_publish()
+end = time.time() + 20
+while not done and time.time() < end:
+    time.sleep(0.05)
+client.disconnect()
+sys.exit(0 if done else 1)
+"#;
+
+#[test]
+fn a_program_written_for_iot_core_needs_only_another_host_name() {
+    let device = Device::new();
+    let server = Key::es256();
+    let (certificate, port) = (server.certificate("localhost", &["localhost"], None), free_port());
+    device.write("ca.crt", pem(&certificate));
+    device.write("server.key", server.private_pem());
+    let lines = format!("listener {port} 127.0.0.1\ncertfile ca.crt\nkeyfile server.key\n");
+    let world = World::with(&device, &lines);
+    for key in [Key::rs256(), Key::es256()] {
+        let id = format!("device-{}", key.algorithm);
+        let name = world.add(&id, &key);
+        device.write("device.pem", key.private_pem());
+        let store = world.fleet.store();
+        let _ = store.set_config(&name, b"rate=1", None, Timestamp::now()).unwrap();
+        let listener = world.subscribe(&format!("listener-{id}"), &["-i", "listener"], &["registries/g/devices/#"]);
+        let file = std::fs::File::create(device.path("program.log")).unwrap();
+        let mut command = device.command("python3");
+        let arguments = ["-c", IOT_CORE_CLIENT, &port.to_string(), &id, "device.pem", key.algorithm];
+        let command = command.args(arguments).stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file);
+        let mut program = command.spawn().expect("python3 starts");
+        let said = || String::from_utf8_lossy(&device.read("program.log")).into_owned();
+        let wait_for = |text: &str| {
+            wait_until(text, || said().contains(text), || format!("{}\n{}", said(), world.log()));
+        };
+        wait_for("connected: Connection Accepted.");
+        wait_for(&format!("got /devices/{id}/config rate=1"));
+        listener.wait_for(&format!("registries/g/devices/{id}/events reading 2"));
+        assert_eq!(store.states(&name).unwrap()[0].data, b"booted");
+        let _ = store.send_command(&name, "lamp", b"on", Timestamp::now()).unwrap();
+        wait_for(&format!("got /devices/{id}/commands/lamp on"));
+        let _ = store.send_command(&name, "", b"stop", Timestamp::now()).unwrap();
+        assert!(program.wait().unwrap().success(), "{}", said());
+    }
+}
+
+#[test]
+fn mqtt_5_tells_its_clients_by_reason_codes() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let (key, stranger) = (Key::es256(), Key::es256());
+    let _ = world.add("sensor", &key);
+    let connect = |token: String| {
+        let mut options = MqttOptions::new(client_id("sensor"), "127.0.0.1", world.port_number());
+        let _ = options.set_credentials("unused", token).set_keep_alive(Duration::from_secs(30));
+        Client::new(options, 10)
+    };
+    // Until the connection ends: everything that came, and why it ended.
+    let story = |mut connection: rumqttc::v5::Connection| {
+        let mut text = String::new();
+        loop {
+            match connection.recv_timeout(Duration::from_secs(10)) {
+                Ok(Ok(event)) => text.push_str(&format!("{event:?}\n")),
+                Ok(Err(error)) => return format!("{text}{error:?}"),
+                Err(_) => panic!("the connection goes on:\n{text}"),
+            }
+        }
+    };
+    let told = story(connect(stranger.token()).1);
+    assert!(told.contains("ConnectionRefused(NotAuthorized)"), "{told}");
+    let (client, connection) = connect(key.token_for(0, 2));
+    client.publish("/devices/other/events", QoS::AtLeastOnce, false, "x").unwrap();
+    client.subscribe("/devices/other/config", QoS::AtLeastOnce).unwrap();
+    let told = story(connection);
+    // PUBACK and SUBACK. The reason in DISCONNECT is seen by mosquitto_sub in `broker_admission`: rumqttc reads the
+    // connection's end first.
+    assert!(told.contains("reason: NotAuthorized"), "{told}");
+    assert!(told.contains("return_codes: [NotAuthorized]"), "{told}");
+    world.wait_for_log("the token expired");
+}

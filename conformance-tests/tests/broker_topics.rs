@@ -1,0 +1,248 @@
+//! What devices may publish and subscribe to, what reaches them, and that registries are kept apart.
+
+mod broker;
+
+use std::time::{Duration, Instant};
+
+use broker::{Key, Subscriber, World, client_id, wait_until};
+use conformance_tests::Device;
+use keyrivet_registry::{DeviceName, Event, Timestamp};
+
+#[test]
+fn each_refused_topic_size_and_quality_is_explained() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let _ = world.add("camera", &key);
+    let (id, token) = (client_id("sensor"), key.token());
+    device.write("large", vec![b'x'; 256 * 1024 + 1]);
+    device.write("state", vec![b'x'; 64 * 1024 + 1]);
+    for (topic, more, reason) in [
+        ("/devices/camera/events", &["-m", "x"][..], "device sensor may not use the topics of device camera"),
+        ("/devices/sensor/config", &["-m", "x"], "is for the registry to publish on, not for devices"),
+        ("/devices/sensor/commands/x", &["-m", "x"], "is for the registry to publish on"),
+        ("registries/g/devices/sensor/events", &["-m", "x"], "is none of /devices/D/events"),
+        ("$SYS/broker/uptime", &["-m", "x"], ""),
+        ("/devices/sensor/events", &["-f", "large"], "262145 bytes are too many: an event has 262144 bytes at most"),
+        ("/devices/sensor/state", &["-f", "state"], "65537 bytes are too many: a state has 65536 bytes at most"),
+        ("/devices/sensor/attach", &["-m", "{}"], "device sensor is not a gateway"),
+    ] {
+        // MQTT 5 tells the client that it may not: reason 135, not authorized.
+        let words = [&["-V", "mqttv5", "-d", "-q", "1", "-t", topic], more].concat();
+        let _ = world.publish(&id, &token, &words).says("RC:135");
+        world.wait_for_log(reason);
+        if !reason.is_empty() {
+            world.wait_for_refusal(&name, reason);
+        }
+    }
+    // QoS 2 ends the connection: reason 155, QoS not supported.
+    let words = ["-V", "mqttv5", "-d", "-q", "2", "-t", "/devices/sensor/events", "-m", "x"];
+    let _ = world.publish(&id, &token, &words).fails_with("DISCONNECT (155)");
+    world.wait_for_refusal(&name, "QoS 2 is not supported: publish with QoS 0 or 1");
+    // Who attaches without being a gateway is sent away besides.
+    world.wait_for_log(&format!("disconnects {id}: device sensor is not a gateway"));
+}
+
+#[test]
+fn subscriptions_to_anything_but_ones_own_are_refused() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let _ = world.add("camera", &key);
+    let token = key.token();
+    let who = ["-V", "mqttv5", "-i", &client_id("sensor"), "-u", "unused", "-P", &token];
+    for (topic, reason) in [
+        ("/devices/camera/config", "device sensor may not use the topics of device camera"),
+        ("/devices/+/config", "has a wildcard: only /devices/D/commands/# may"),
+        ("#", "has a wildcard"),
+        ("/devices/sensor/events", "cannot be subscribed to"),
+        ("registries/g/devices/sensor/events", "is none of"),
+        ("$share/all/devices/sensor/config", "is none of"),
+    ] {
+        let subscriber = world.subscribe("refused", &who, &[topic]);
+        subscriber.wait_for("135");
+        world.wait_for_refusal(&name, reason);
+    }
+}
+
+#[test]
+fn the_original_of_an_event_reaches_nobody_and_nothing_of_a_device_is_retained() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let _ = world.add("sensor", &key);
+    let everything = world.listen(&["#", "/devices/#"]);
+    let publish = |message: &str| {
+        let words = ["-q", "1", "-r", "-t", "/devices/sensor/events/alerts/fire", "-m", message];
+        let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
+    };
+    publish("hot");
+    everything.wait_for("registries/g/devices/sensor/events/alerts/fire hot");
+    publish("hotter");
+    everything.wait_for("registries/g/devices/sensor/events/alerts/fire hotter");
+    let lines: Vec<_> = everything.output().lines().filter(|line| line.contains(" hot")).map(str::to_owned).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    drop(everything);
+    let later = world.subscribe("later", &["-i", "later"], &["#"]);
+    publish("hottest");
+    later.wait_for("hottest");
+    assert!(!later.output().contains("hotter"), "{}", later.output());
+}
+
+#[test]
+fn a_state_is_kept_and_published() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let listener = world.listen(&["registries/g/devices/+/state"]);
+    let words = ["-q", "1", "-t", "/devices/sensor/state", "-m", "warm"];
+    let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
+    listener.wait_for("registries/g/devices/sensor/state warm");
+    let states = world.fleet.store().states(&name).unwrap();
+    assert_eq!(states.iter().map(|state| &state.data[..]).collect::<Vec<_>>(), [b"warm"]);
+}
+
+#[test]
+fn a_configuration_arrives_on_subscribing_and_within_a_second_of_being_set() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let set = |text: &str| world.fleet.store().set_config(&name, text.as_bytes(), None, Timestamp::now()).unwrap();
+    // The first version is empty, and made with the device.
+    assert_eq!(set("rate=1"), 2);
+    let sensor = device_subscriber(&world, "sensor", &name, &key, &["/devices/sensor/config"]);
+    sensor.wait_for("/devices/sensor/config rate=1");
+    for round in 3..6 {
+        let (text, begin) = (format!("rate={round}"), Instant::now());
+        assert_eq!(set(&text), round);
+        sensor.wait_for(&format!("/devices/sensor/config {text}"));
+        println!("a configuration took {:?}", begin.elapsed());
+    }
+    let newest = || world.fleet.store().configs(&name, 1).unwrap().remove(0);
+    wait_until("the acknowledgement", || newest().acknowledged.is_some(), || format!("{:?}", newest()));
+    // Once each, and nothing without a subscription.
+    assert_eq!(sensor.output().matches("rate=").count(), 4, "{}", sensor.output());
+}
+
+#[test]
+fn a_command_reaches_only_a_device_that_is_connected_and_has_subscribed() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let (name, deaf) = (world.add("sensor", &key), world.add("deaf", &key));
+    let send = |name: &DeviceName, folder: &str, text: &str| {
+        world.fleet.store().send_command(name, folder, text.as_bytes(), Timestamp::now()).unwrap()
+    };
+    let outcome = |id| world.fleet.store().command_outcome(id).unwrap();
+    let early = send(&name, "", "too early");
+    let sensor = device_subscriber(&world, "sensor", &name, &key, &["/devices/sensor/commands/#"]);
+    let _deaf = device_subscriber(&world, "deaf", &deaf, &key, &["/devices/deaf/config"]);
+    let (plain, folder) = (send(&name, "", "blink"), send(&name, "lamp/red", "on"));
+    sensor.wait_for("/devices/sensor/commands blink");
+    sensor.wait_for("/devices/sensor/commands/lamp/red on");
+    let unheard = send(&deaf, "", "hello?");
+    for (id, is) in [
+        (plain, "delivered"),
+        (folder, "delivered"),
+        (unheard, "the device is connected, but has not subscribed to its commands"),
+    ] {
+        wait_until("the outcome", || outcome(id).as_deref() == Some(is), || format!("{:?}", outcome(id)));
+    }
+    let text = sensor.output();
+    assert_eq!((text.matches(" blink").count(), text.matches(" on\n").count()), (1, 1), "{text}");
+    // Whoever sent it before it could be delivered is not told that it was, unless it came along within its few seconds.
+    assert_eq!(text.contains("too early"), outcome(early).as_deref() == Some("delivered"), "{text}");
+}
+
+#[test]
+fn an_event_that_came_by_http_is_published_too() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let name = world.add("sensor", &Key::es256());
+    let listener = world.listen(&["registries/g/devices/#"]);
+    let event = |text: &str| Event {
+        device: name.clone(),
+        gateway: None,
+        subfolder: "by/http".into(),
+        at: Timestamp::now(),
+        data: text.into(),
+    };
+    for text in ["one", "two"] {
+        world.fleet.store().put_event(&event(text)).unwrap();
+        listener.wait_for(&format!("registries/g/devices/sensor/events/by/http {text}"));
+    }
+}
+
+#[test]
+fn two_registries_with_a_device_of_the_same_name_are_kept_apart() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let other = world.registry("h", &[]).device("dev1").unwrap();
+    let (key, other_key) = (Key::es256(), Key::es256());
+    let own = world.add("dev1", &key);
+    let _ = world.add_to("h", "dev1", &[&other_key.public_pem()], None);
+    let topics = ["/devices/dev1/config", "/devices/dev1/commands/#"];
+    let first = device_subscriber(&world, "in-g", &own, &key, &topics);
+    let second = device_subscriber(&world, "in-h", &other, &other_key, &topics);
+    let store = world.fleet.store();
+    for (name, text) in [(&own, "for-g"), (&other, "for-h")] {
+        let _ = store.set_config(name, text.as_bytes(), None, Timestamp::now()).unwrap();
+        let _ = store.send_command(name, "", format!("command-{text}").as_bytes(), Timestamp::now()).unwrap();
+    }
+    for (subscriber, own, foreign) in [(&first, "for-g", "for-h"), (&second, "for-h", "for-g")] {
+        subscriber.wait_for(&format!("/devices/dev1/config {own}"));
+        subscriber.wait_for(&format!("/devices/dev1/commands command-{own}"));
+        assert!(!subscriber.output().contains(foreign), "{}", subscriber.output());
+    }
+    drop((first, second));
+    let listener = world.listen(&["registries/g/devices/#"]);
+    let words = ["-q", "1", "-t", "/devices/dev1/events", "-m"];
+    let _ = world.publish(&other.to_string(), &other_key.token(), &[&words[..], &["from-h"]].concat()).ok();
+    let _ = world.publish(&own.to_string(), &key.token(), &[&words[..], &["from-g"]].concat()).ok();
+    listener.wait_for("registries/g/devices/dev1/events from-g");
+    assert!(!listener.output().contains("from-h"), "{}", listener.output());
+}
+
+#[test]
+fn registries_of_several_projects_can_have_topics_of_their_own() {
+    let device = Device::new();
+    let world = World::with(&device, "plugin_opt_events projects");
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let listener = world.listen(&["projects/#"]);
+    let _ = world.connect(&name.to_string(), &key.token()).ok();
+    listener.wait_for(&format!("{name}/events hello"));
+}
+
+#[test]
+fn a_durable_session_gets_its_configuration_after_it_has_come_back() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let token = key.token();
+    let durable = ["-c", "-i", &client_id("sensor"), "-u", "unused", "-P", &token];
+    let topics = ["/devices/sensor/config", "/devices/sensor/commands/#"];
+    let mut sensor = world.subscribe("before", &durable, &topics);
+    sensor.end();
+    std::thread::sleep(Duration::from_millis(300));
+    let again = world.subscribe("again", &durable, &topics);
+    let _ = world.fleet.store().set_config(&name, b"rate=1", None, Timestamp::now()).unwrap();
+    again.wait_for("/devices/sensor/config rate=1");
+    assert_eq!(again.output().matches("rate=1").count(), 1, "{}", again.output());
+}
+
+fn device_subscriber<'a>(
+    world: &'a World<'_>,
+    file: &str,
+    name: &DeviceName,
+    key: &Key,
+    topics: &[&str],
+) -> Subscriber<'a> {
+    let (id, token) = (name.to_string(), key.token());
+    world.subscribe(file, &["-i", &id, "-u", "unused", "-P", &token], topics)
+}

@@ -1,0 +1,147 @@
+//! `keyrivet jwt`: tokens that the TPM signs, checked by PyJWT, which knows nothing of TPMs.
+
+use conformance_tests::{Artefact, Device, Output, Token};
+
+#[test]
+fn each_algorithm_makes_a_token_that_pyjwt_takes_and_stdout_has_nothing_else() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", "123456");
+    for (kind, label, id) in
+        [("rsa:2048", "rsa", "01"), ("EC:prime256v1", "p256", "02"), ("EC:secp384r1", "p384", "03")]
+    {
+        token.generate(kind, label, id);
+    }
+    for (label, asked, algorithm) in
+        [("rsa", None, "RS256"), ("rsa", Some("ps256"), "PS256"), ("p256", None, "ES256"), ("p384", None, "ES384")]
+    {
+        let uri = token.uri(label);
+        let public = ["pkey", "-in", &uri, "-pubout", "-out", "public.pem"];
+        let _ = device.openssl(&public).ok();
+        let mut words = vec!["jwt", "--key", &uri, "--aud", "my-project", "--exp", "20m", "--claim", "level:=3"];
+        words.extend(asked.into_iter().flat_map(|asked| ["--alg", asked]));
+        let output = device.keyrivet(&words).ok().silent();
+        let text = output.stdout();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(text.trim().split('.').count(), 3, "{text}");
+        device.write("jwt", text.trim());
+        let _ = verify(&device).ok().says(algorithm).says("'level': 3").says("lives 1200 s");
+        device.write("jwt", text.trim().replace('.', "A."));
+        let _ = verify(&device).fails();
+    }
+}
+
+#[test]
+fn a_key_file_a_wrapped_uri_and_a_handle_sign_too() {
+    let device = Device::new();
+    let token = Token::new(&device, "sensor", "");
+    token.generate("EC:prime256v1", "ec", "01");
+    device.new_key_file(["EC", "group:P-256"], "camera.pem");
+    device.wrap_uri(&token.uri("ec"), "sensor.pem");
+    let create = ["tpm2_create", "-Q", "-C", "0x81000001", "-G", "ecc:ecdsa", "-u", "k.pub", "-r", "k.priv"];
+    let _ = device.run(&create).ok();
+    let load = ["tpm2_load", "-Q", "-C", "0x81000001", "-u", "k.pub", "-r", "k.priv", "-c", "k.ctx"];
+    let _ = device.run(&load).ok();
+    let _ = device.run(&["tpm2_evictcontrol", "-Q", "-c", "k.ctx", "0x81000002"]).ok();
+    let _ = device.run(&["tpm2_readpublic", "-Q", "-c", "0x81000002", "-f", "pem", "-o", "handle.pub"]).ok();
+    let _ = device.run(&["tpm2_flushcontext", "-t"]).ok();
+    for (key, cost) in [("camera.pem", 3), ("sensor.pem", 3), ("handle:0x81000002", 2)] {
+        match key {
+            "handle:0x81000002" => device.write("public.pem", device.read("handle.pub")),
+            file => drop(device.openssl(&["pkey", "-in", file, "-pubout", "-out", "public.pem"]).ok()),
+        }
+        device.mark();
+        let output = device.keyrivet(&["jwt", "--key", key, "--aud", "my-project"]).ok().silent();
+        assert_eq!(device.commands().len(), cost, "{key}: {:?}", device.commands());
+        device.write("jwt", output.stdout().trim());
+        let _ = verify(&device).ok().says("ES256").says("lives 3600 s");
+    }
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_said_with_what_to_do() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", "123456");
+    token.generate("rsa:2048", "rsa", "01");
+    token.generate("EC:secp521r1", "p521", "02");
+    let _ = device.run(&["openssl", "genrsa", "-out", "soft.pem", "2048"]).ok();
+    device.write("wrong.pin", "000000");
+    let uri = token.uri("rsa");
+    for (words, said) in [
+        (vec!["--key", "pkcs11:token=gatway"], "no token matches the URI: in the store"),
+        (vec!["--key", "pkcs11:token=gatway"], "there is 'gateway'"),
+        (vec!["--key", "pkcs11:token=gateway;object=rsq"], "in the token there is"),
+        (vec!["--key", "pkcs11:token=gateway"], "2 keys match the URI, say which one: token=gateway;object="),
+        (vec!["--key", "pkcs11:token=gateway;object=rsa"], "give --pin-file FILE, or ?pin-source=file:FILE in the URI"),
+        (vec!["--key", "pkcs11:token=gateway;object=rsa", "--pin-file", "wrong.pin"], "the PIN is wrong"),
+        (vec!["--key", "pkcs11:token=gateway;object=rsa", "--pin-file", "absent"], "absent: No such file"),
+        (vec!["--key", "pkcs11:token=gateway;object=rsa;type=cert"], "the URI's type must be private"),
+        (vec!["--key", "pkcs11:tokn=gateway"], "its attribute 'tokn' is unknown"),
+        (vec!["--key", "soft.pem"], "this key is not in a TPM"),
+        (vec!["--key", "wrong.pin"], "there is no PEM block TSS2 PRIVATE KEY"),
+        (vec!["--key", "absent.pem"], "absent.pem: No such file"),
+        (vec!["--key", "handle:81"], "is not a handle like"),
+        (vec!["--key", &uri, "--alg", "ES256"], "this is an RSA key: it signs RS256 or PS256, not ES256"),
+        (vec!["--key", &token.uri("p521")], "this is a P-521 key, which no registry takes"),
+        (vec!["--key", &uri, "--claim", "a=1", "--claim", "a=2"], "the claim a is given twice"),
+        (vec!["--key", &uri, "--claim", "exp=1"], "--exp"),
+        (vec!["--key", &uri, "--exp", "1w"], "not a time like 90s"),
+        (vec!["--aud", "x"], "--key"),
+    ] {
+        let words = [&["jwt", "--aud", "my-project"], &words[..]].concat();
+        let words = if words.ends_with(&["x"]) { vec!["jwt", "--aud", "x"] } else { words };
+        let output = device.keyrivet(&words).fails_with(said);
+        assert_eq!(output.stdout(), "", "{output}");
+    }
+    device.write("right.pin", "123456\n");
+    let bare = ["jwt", "--aud", "my-project", "--key", "pkcs11:token=gateway;object=rsa", "--pin-file", "right.pin"];
+    let _ = device.keyrivet(&bare).ok();
+}
+
+#[test]
+fn a_pin_is_asked_for_on_the_terminal_without_echo() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", "123456");
+    token.generate("rsa:2048", "rsa", "01");
+    let keyrivet = Artefact::Command.path();
+    let script = "import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], [sys.argv[1], 'jwt', '--aud', 'my-project', '--key', 'pkcs11:token=gateway;object=rsa'])
+seen = b''
+while b'PIN of token gateway: ' not in seen:
+    seen += os.read(terminal, 1000)
+os.write(terminal, b'123456\\n')
+try:
+    while True:
+        seen += os.read(terminal, 1000)
+except OSError:
+    pass
+print(seen.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
+    let output = device.run(&["python3", "-c", script, &keyrivet.to_string_lossy()]).ok();
+    let seen = output.stdout();
+    assert!(!seen.contains("123456"), "{seen}");
+    let token = seen.lines().rev().find(|line| !line.trim().is_empty()).expect("the token is the last line");
+    assert_eq!(token.trim().split('.').count(), 3, "{seen}");
+}
+
+#[test]
+fn the_manual_pages_and_completions_know_the_options() {
+    let device = Device::new();
+    let _ = device.keyrivet(&["--help"]).ok().says("jwt");
+    let _ = device.keyrivet(&["jwt", "--help"]).ok().says("mosquitto_pub -h broker").says("pin-source");
+    let _ = device.keyrivet(&["man"]).ok().says(".TH keyrivet 1");
+    let _ = device.keyrivet(&["man", "jwt"]).ok().says(".TH keyrivet-jwt 1").says("pin\\-file");
+    let _ = device.keyrivet(&["man", "bake"]).fails_with("there is no command 'bake'");
+    for shell in ["bash", "zsh", "fish"] {
+        let _ = device.keyrivet(&["completion", shell]).ok().says("pin-file");
+    }
+}
+
+/// Checks the file `jwt` by the public key in `public.pem`, and prints what is in it.
+fn verify(device: &Device) -> Output {
+    let script = "import jwt; key = open('public.pem').read(); token = open('jwt').read()
+claims = jwt.decode(token, key, algorithms=['RS256', 'PS256', 'ES256', 'ES384'], audience='my-project')
+print(jwt.get_unverified_header(token), claims, 'lives', claims['exp'] - claims['iat'], 's')";
+    device.run(&["python3", "-c", script])
+}

@@ -1,0 +1,165 @@
+//! The key that a URI or file names, ready for use: its token opened, its authorisation given.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use der::Decode as _;
+use der::asn1::{AnyRef, Utf8StringRef};
+use keyrivet_core::config::Config;
+use keyrivet_core::key::Key;
+use keyrivet_core::object::{Part, Query};
+use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
+use keyrivet_core::tss2_pem::{self, Tss2Key};
+use keyrivet_core::uri::{Pkcs11Uri, UriType};
+use keyrivet_core::{Error, Keyrivet};
+
+use crate::failure::{Failure, Result};
+use crate::pin;
+
+/// The PEM label of a file that names a key by its URI.
+const URI_LABEL: &str = "PKCS#11 PROVIDER URI";
+/// More than any key file.
+const LIMIT: u64 = 1 << 20;
+
+/// What the content of [`URI_LABEL`] is.
+#[derive(der::Sequence)]
+struct WrappedUri<'a> {
+    version: AnyRef<'a>,
+    uri: Utf8StringRef<'a>,
+}
+
+/// The key that `name` names, a `pkcs11:` URI, `handle:0x81......` or a file.
+pub(crate) fn open(name: &str, pin_file: Option<&Path>) -> Result<Key> {
+    let keyrivet = Keyrivet::open(Config::load()?);
+    if name.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
+        return by_uri(&keyrivet, &Pkcs11Uri::parse(name)?, pin_file);
+    }
+    if let Some(handle) = name.strip_prefix("handle:") {
+        let digits = handle.trim_start_matches("0x");
+        let handle = u32::from_str_radix(digits, 16).ok().filter(|handle| handle >> 24 == 0x81);
+        let handle = handle.ok_or_else(|| Failure::new(format!("'{name}' is not a handle like handle:0x81000002")))?;
+        let mut key = keyrivet.key_from_handle(handle)?;
+        if pin_file.is_some() {
+            key.authorise(pin::find(pin_file, None, name)?);
+        }
+        return Ok(key);
+    }
+    let (label, der) = read(name)?;
+    if label == URI_LABEL {
+        let uri = WrappedUri::from_der(&der).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+        debug_assert!(!uri.version.value().is_empty());
+        return by_uri(&keyrivet, &Pkcs11Uri::parse(uri.uri.as_str())?, pin_file);
+    }
+    let mut key = keyrivet.key_from_tss2(&Tss2Key::from_der(&der)?)?;
+    if let Some(token) = key.token() {
+        log_in(token, None, pin_file)?;
+    } else if key.needs_authorisation() {
+        key.authorise(pin::find(pin_file, None, &format!("key file {name}"))?);
+    }
+    Ok(key)
+}
+
+/// The one private key that a URI names.
+fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Result<Key> {
+    if uri.kind.is_some_and(|kind| kind != UriType::PrivateKey) {
+        return Err(Failure::new("the URI's type must be private: only a private key signs"));
+    }
+    let all = keyrivet.tokens()?;
+    let tokens: Vec<_> = all.iter().filter(|token| is_named(uri, &token.info())).collect();
+    if tokens.is_empty() {
+        let labels: Vec<_> = all.iter().map(|token| token.info().label).collect();
+        return Err(missing("token", labels, &format!("the store {}", keyrivet.config().store.display())));
+    }
+    let query = Query { part: Some(Part::PrivateKey), id: uri.id.clone(), label: uri.object.clone() };
+    let mut found = Vec::new();
+    for token in &tokens {
+        found.extend(token.find(&query)?.into_iter().map(|object| (*token, object)));
+    }
+    match &found[..] {
+        [(token, object)] => {
+            log_in(token, Some(uri), pin_file)?;
+            Ok(token.key(object)?)
+        }
+        [] => {
+            let mut labels = Vec::new();
+            for token in &tokens {
+                let query = Query { part: Some(Part::PrivateKey), ..Query::default() };
+                labels.extend(
+                    token.find(&query)?.iter().filter_map(|key| Some(key.attributes(Part::PrivateKey)?.label.clone())),
+                );
+            }
+            Err(missing("private key", labels, "the token"))
+        }
+        several => {
+            let names = several.iter().map(|(token, object)| {
+                let attributes = object.attributes(Part::PrivateKey);
+                let (label, id) =
+                    attributes.map(|it| (it.label.clone(), keyrivet_core::hex::encode(&it.id))).unwrap_or_default();
+                format!("token={};object={label};id={}", token.info().label, percent(&id))
+            });
+            let names: Vec<_> = names.collect();
+            Err(Failure::new(format!("{} keys match the URI, say which one: {}", names.len(), names.join(", "))))
+        }
+    }
+}
+
+fn is_named(uri: &Pkcs11Uri, info: &TokenInfo) -> bool {
+    let text = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+    text(&uri.token, &info.label)
+        && text(&uri.serial, &info.serial)
+        && text(&uri.manufacturer, &info.manufacturer)
+        && text(&uri.model, &info.model)
+        && uri.slot_id.is_none_or(|slot| slot == u64::from(info.slot))
+}
+
+/// Hexadecimal digits as a URI writes bytes.
+fn percent(hex: &str) -> String {
+    hex.as_bytes().chunks(2).map(|pair| format!("%{}", String::from_utf8_lossy(pair))).collect()
+}
+
+fn missing(what: &str, there: Vec<String>, place: &str) -> Failure {
+    if there.is_empty() {
+        return Failure::new(format!("no {what} matches the URI: there is none in {place}"));
+    }
+    Failure::new(format!("no {what} matches the URI: in {place} there is '{}'", there.join("', '")))
+}
+
+fn log_in(token: &Arc<Token>, uri: Option<&Pkcs11Uri>, pin_file: Option<&Path>) -> Result<()> {
+    if token.is_open() {
+        return Ok(());
+    }
+    let info = token.info();
+    if info.user_pin == UserPin::NotInitialized {
+        return Err(Error::PinNotInitialized.into());
+    }
+    let pin = pin::find(pin_file, uri, &format!("token {}", info.label))?;
+    Ok(token.login(User::User, &pin)?)
+}
+
+/// The first key block of a PEM file.
+fn read(name: &str) -> Result<(String, Vec<u8>)> {
+    use std::io::Read as _;
+    let failed = |reason: &dyn std::fmt::Display| Failure::new(format!("{name}: {reason}"));
+    let mut text = String::new();
+    let file = std::fs::File::open(name).map_err(|error| failed(&error))?;
+    file.take(LIMIT).read_to_string(&mut text).map_err(|_| failed(&"not a key file in PEM"))?;
+    for (start, _) in text.match_indices("-----BEGIN ") {
+        let block = &text[start..];
+        let label = block["-----BEGIN ".len()..].split("-----").next().unwrap_or_default();
+        if label.ends_with("PRIVATE KEY") && label != tss2_pem::PEM_LABEL {
+            return Err(failed(
+                &"this key is not in a TPM. Whoever has its file can sign with it, 'openssl dgst -sign' for instance; \
+                  'openssl genpkey -provider keyrivet' makes keys in the TPM",
+            ));
+        }
+        if label != tss2_pem::PEM_LABEL && label != URI_LABEL {
+            continue;
+        }
+        let end = format!("-----END {label}-----");
+        let length = block.find(&end).ok_or_else(|| failed(&"its PEM block has no end"))? + end.len();
+        let block = format!("{}\n", &block[..length]);
+        let (_, der) = der::pem::decode_vec(block.as_bytes()).map_err(|error| failed(&error))?;
+        return Ok((label.to_owned(), der));
+    }
+    Err(failed(&"there is no PEM block TSS2 PRIVATE KEY or PKCS#11 PROVIDER URI in it"))
+}

@@ -1,0 +1,70 @@
+//! Where a PIN comes from: a file, the key's URI, or whoever sits at the terminal.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use keyrivet_core::uri::Pkcs11Uri;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, Result};
+
+/// No PIN is longer.
+const LONGEST: usize = 4096;
+
+/// The PIN in the file, else that of the URI, else the one typed for `what`.
+pub(crate) fn find(file: Option<&Path>, uri: Option<&Pkcs11Uri>, what: &str) -> Result<Zeroizing<Vec<u8>>> {
+    if let Some(path) = file {
+        let path = path.to_str().ok_or_else(|| Failure::new("the name of the PIN file is not UTF-8"))?;
+        let source = Pkcs11Uri { pin_source: Some(format!("file:{path}")), ..Pkcs11Uri::default() };
+        return Ok(source.pin()?.unwrap_or_default());
+    }
+    match uri.map(Pkcs11Uri::pin).transpose()?.flatten() {
+        Some(pin) => Ok(pin),
+        None => ask(what),
+    }
+}
+
+fn ask(what: &str) -> Result<Zeroizing<Vec<u8>>> {
+    let nobody = |_| {
+        Failure::new(format!(
+            "the PIN of {what} is needed, and there is no terminal to ask for it: \
+             give --pin-file FILE, or ?pin-source=file:FILE in the URI"
+        ))
+    };
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty").map_err(nobody)?;
+    let quiet = Quiet::begin(terminal.try_clone().map_err(nobody)?).map_err(|error| nobody(error.into()))?;
+    let failed = |error| Failure::new(format!("the terminal: {error}"));
+    write!(terminal, "PIN of {what}: ").map_err(failed)?;
+    let mut pin = Zeroizing::new(Vec::with_capacity(LONGEST));
+    let mut byte = [0];
+    while pin.len() < LONGEST && terminal.read(&mut byte).map_err(failed)? == 1 && byte != *b"\n" {
+        pin.push(byte[0]);
+    }
+    drop(quiet);
+    if pin.is_empty() { Err(Failure::new("no PIN was typed")) } else { Ok(pin) }
+}
+
+/// The terminal without its echo, until this is dropped.
+struct Quiet {
+    terminal: File,
+    before: Termios,
+}
+
+impl Quiet {
+    fn begin(terminal: File) -> rustix::io::Result<Self> {
+        let before = tcgetattr(&terminal)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        quiet.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
+    }
+}

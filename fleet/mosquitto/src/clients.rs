@@ -1,0 +1,163 @@
+//! Which devices are connected, and what each has subscribed to.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
+
+use keyrivet_registry::rules::topic::{Channel, Topic};
+use keyrivet_registry::{DeviceName, Session};
+
+use crate::ffi::broker::{ClientRef, ConnectionId};
+
+/// Sessions that outlive their connection and are remembered, at most.
+const REMEMBERED: usize = 100_000;
+
+/// A device's connection.
+pub(crate) struct Client {
+    /// The client id as it was given; it names the connection to the broker.
+    pub(crate) id: CString,
+    pub(crate) session: Session,
+    subscriptions: Vec<Subscription>,
+    /// The broker keeps its session when the connection ends.
+    durable: bool,
+}
+
+/// What a client has subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Subscription {
+    filter: Box<str>,
+    qos: u8,
+    /// The version of the configuration that it has got.
+    version: i64,
+}
+
+impl Client {
+    /// With which quality a message on this topic goes to it; `None` if it has not subscribed, or may not read it.
+    pub(crate) fn listens(&self, topic: &Topic<'_>) -> Option<u8> {
+        let own = topic.device == self.session.device.id.as_str();
+        let speaks_for = own || self.session.attached.contains(topic.device) || topic.channel == Channel::Errors;
+        let text = topic.to_string();
+        let matches = |filter: &str| match filter.strip_suffix("/#") {
+            Some(above) => text.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            None => filter == text,
+        };
+        let fitting = self.subscriptions.iter().filter(|subscription| matches(&subscription.filter));
+        fitting.map(|subscription| subscription.qos).max().filter(|_| speaks_for)
+    }
+
+    /// As [`Self::listens`] for a version of a configuration, which it gets once.
+    pub(crate) fn awaits(&mut self, topic: &Topic<'_>, version: i64) -> Option<u8> {
+        let qos = self.listens(topic)?;
+        let text = topic.to_string();
+        let subscription = self.subscriptions.iter_mut().find(|subscription| *subscription.filter == *text)?;
+        (std::mem::replace(&mut subscription.version, version) != version).then_some(qos)
+    }
+
+    /// It subscribes.
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) {
+        self.unsubscribe(filter);
+        self.subscriptions.push(Subscription { filter: filter.into(), qos: qos.min(1), version: 0 });
+    }
+
+    /// It ends a subscription.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) {
+        self.subscriptions.retain(|subscription| *subscription.filter != *filter);
+    }
+
+    /// It does not speak for this device any more.
+    pub(crate) fn forget(&mut self, device: &str) {
+        let prefix = format!("/devices/{device}/");
+        self.subscriptions.retain(|subscription| !subscription.filter.starts_with(&prefix));
+    }
+}
+
+/// All connections of devices.
+#[derive(Default)]
+pub(crate) struct Clients {
+    connections: HashMap<ConnectionId, Client>,
+    /// The newest connection of each device.
+    newest: HashMap<DeviceName, ConnectionId>,
+    gateways: HashSet<ConnectionId>,
+    /// By client id: the subscriptions of durable sessions without connection.
+    remembered: HashMap<CString, Vec<Subscription>>,
+}
+
+impl Clients {
+    /// A device was let in. Answers the connection that it had before, under another client id: the broker itself ends
+    /// only one with the same.
+    pub(crate) fn admit(&mut self, client: ClientRef<'_>, id: &CStr, session: Session) -> Option<ConnectionId> {
+        let connection = client.connection();
+        let durable = !client.starts_clean();
+        // After a reload of its configuration the broker asks again about those who are connected.
+        let known = self.connections.remove(&connection).filter(|known| *known.id == *id);
+        let remembered = self.remembered.remove(id);
+        let subscriptions = match known {
+            Some(known) => known.subscriptions,
+            None if durable => remembered.unwrap_or_else(|| self.inherited(id).unwrap_or_else(|| presumed(&session))),
+            None => Vec::new(),
+        };
+        if session.is_gateway {
+            let _ = self.gateways.insert(connection);
+        } else {
+            let _ = self.gateways.remove(&connection);
+        }
+        let before = self.newest.insert(session.device.clone(), connection);
+        let client = Client { id: id.to_owned(), session, subscriptions, durable };
+        let _ = self.connections.insert(connection, client);
+        before.filter(|before| self.connections.get(before).is_some_and(|before| *before.id != *id))
+    }
+
+    /// The subscriptions of a connection with the same client id, which the broker is about to end.
+    fn inherited(&self, id: &CStr) -> Option<Vec<Subscription>> {
+        let name = DeviceName::parse(id.to_str().ok()?).ok()?;
+        let before = self.connections.get(self.newest.get(&name)?)?;
+        (*before.id == *id).then(|| before.subscriptions.clone())
+    }
+
+    /// A connection is not a device's, or not any more. Answers its session if it was the device's newest.
+    pub(crate) fn remove(&mut self, connection: ConnectionId) -> Option<Session> {
+        let client = self.connections.remove(&connection)?;
+        let _ = self.gateways.remove(&connection);
+        if client.durable && self.remembered.len() < REMEMBERED {
+            let _ = self.remembered.insert(client.id, client.subscriptions);
+        }
+        if self.newest.get(&client.session.device) != Some(&connection) {
+            return None;
+        }
+        let _ = self.newest.remove(&client.session.device);
+        Some(client.session)
+    }
+
+    /// The device behind a client of the broker, if it is one.
+    pub(crate) fn find(&mut self, client: ClientRef<'_>) -> Option<&mut Client> {
+        let id = client.id()?;
+        self.connections.get_mut(&client.connection()).filter(|known| *known.id == *id)
+    }
+
+    /// A connection.
+    pub(crate) fn get(&mut self, connection: ConnectionId) -> Option<&mut Client> {
+        self.connections.get_mut(&connection)
+    }
+
+    /// Every connection.
+    pub(crate) fn all(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Client)> {
+        self.connections.iter_mut().map(|(connection, client)| (*connection, client))
+    }
+
+    /// The connections that may speak for a device: its own, and those of gateways of its registry.
+    pub(crate) fn near(&self, device: &DeviceName) -> Vec<ConnectionId> {
+        let gateways = self.gateways.iter().copied().filter(|gateway| {
+            let session = self.connections.get(gateway).map(|client| &client.session);
+            session.is_some_and(|session| session.device != *device && session.device.registry == device.registry)
+        });
+        self.newest.get(device).copied().into_iter().chain(gateways).collect()
+    }
+}
+
+/// What a durable session that the broker has kept over its restart can have subscribed to: nobody tells what it has.
+fn presumed(session: &Session) -> Vec<Subscription> {
+    let own = |below: &str| {
+        let filter = format!("/devices/{}/{below}", session.device.id).into();
+        Subscription { filter, qos: 1, version: 0 }
+    };
+    vec![own("config"), own("commands/#")]
+}

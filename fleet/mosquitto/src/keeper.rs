@@ -1,0 +1,199 @@
+//! The thread that works on the store while the broker goes on: it writes what has gathered, learns what others
+//! changed, and fetches configurations, commands and the events that came by HTTP.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use keyrivet_registry::{Change, Command, Config, DeviceName, Event, Fleet, Refusal, Timestamp};
+use parking_lot::Mutex;
+
+use crate::ffi::thread;
+
+/// How often it asks the store: what changes is heard of within a second, the broker's own pace included.
+const PACE: Duration = Duration::from_millis(250);
+/// How many seconds a command is worth delivering.
+const COMMAND_LIFE: i64 = 5;
+/// Events fetched at once.
+const BATCH: usize = 500;
+
+/// What the broker's thread asks for.
+pub(crate) enum Task {
+    /// To fetch a device's newest configuration, which somebody waits for.
+    Config(DeviceName),
+    /// To note what became of a command.
+    CommandDone(i64, &'static str),
+}
+
+/// What the broker's thread is told.
+pub(crate) enum News {
+    /// Somebody changed something.
+    Changed(Change),
+    /// A configuration that was asked for.
+    Config(DeviceName, Config),
+    /// A command to be delivered.
+    Command(Command),
+    /// An event that came by HTTP.
+    Event(Event),
+    /// The store does not answer, or does again.
+    Store(Result<(), String>),
+}
+
+#[derive(Default)]
+struct Desk {
+    any: AtomicBool,
+    news: Mutex<Vec<News>>,
+}
+
+impl Desk {
+    fn put(&self, news: impl IntoIterator<Item = News>) {
+        let mut waiting = self.news.lock();
+        waiting.extend(news);
+        self.any.store(!waiting.is_empty(), Ordering::Release);
+    }
+}
+
+/// The broker's side of the thread.
+pub(crate) struct Keeper {
+    tasks: Sender<Task>,
+    desk: Arc<Desk>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(crate) fn start(fleet: Arc<Fleet>) -> Result<Self, String> {
+        let (tasks, given) = channel();
+        let desk = Arc::new(Desk::default());
+        let work = Work { fleet, desk: Arc::clone(&desk), handed: BTreeMap::new(), well: true };
+        let started = thread::start("keyrivet", move || work.run(&given));
+        let thread = started.map_err(|error| format!("a thread could not be started: {error}"))?;
+        Ok(Self { tasks, desk, thread })
+    }
+
+    /// Asks for something.
+    pub(crate) fn ask(&self, task: Task) {
+        // Only after a panic there would be nobody: the store is not written any more then, and the log says so.
+        let _ = self.tasks.send(task);
+    }
+
+    /// Takes what there is to be told. Costs next to nothing while there is nothing.
+    pub(crate) fn news(&self) -> Vec<News> {
+        if !self.desk.any.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.desk.news.lock())
+    }
+
+    /// Ends the thread when it has written everything.
+    pub(crate) fn stop(self) {
+        drop(self.tasks);
+        let _ = self.thread.join();
+    }
+
+    /// Whether the thread still works.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+}
+
+struct Work {
+    fleet: Arc<Fleet>,
+    desk: Arc<Desk>,
+    /// Commands that the broker's thread has got already, and when they were sent.
+    handed: BTreeMap<i64, Timestamp>,
+    well: bool,
+}
+
+impl Work {
+    fn run(mut self, tasks: &Receiver<Task>) {
+        let mut next = Instant::now();
+        loop {
+            match tasks.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(task) => self.perform(task),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look();
+                    next = Instant::now() + PACE;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.look();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, task: Task) {
+        match task {
+            Task::Config(device) => match self.fleet.deliver_config(&device, Timestamp::now()) {
+                Ok(config) => self.desk.put([News::Config(device, config)]),
+                // Nobody has set one yet, or the device is gone.
+                Err(Refusal::NoConfig { .. } | Refusal::DeviceUnknown { .. }) => {}
+                Err(refusal) => self.tell(Err(full(&refusal))),
+            },
+            Task::CommandDone(id, outcome) => {
+                let done = self.fleet.store().finish_command(id, outcome);
+                self.tell(done.map(drop).map_err(|error| error.to_string()));
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let done = self.changes().and_then(|()| self.events());
+        self.tell(done.map_err(|error| error.to_string()));
+    }
+
+    fn changes(&mut self) -> keyrivet_registry::Result<()> {
+        let now = Timestamp::now();
+        let since = now.plus_seconds(-COMMAND_LIFE);
+        self.handed.retain(|_, sent| *sent >= since);
+        for change in self.fleet.tick(now)? {
+            let Change::Command(device) = &change else {
+                self.desk.put([News::Changed(change)]);
+                continue;
+            };
+            let waiting = match self.fleet.store().waiting_commands(device, since) {
+                Ok(waiting) => waiting,
+                // The device was deleted meanwhile.
+                Err(keyrivet_registry::Error::NotFound(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            for command in waiting {
+                if self.handed.insert(command.id, command.sent).is_none() {
+                    self.desk.put([News::Command(command)]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn events(&mut self) -> keyrivet_registry::Result<()> {
+        loop {
+            let events = self.fleet.store().take_events(BATCH)?;
+            let count = events.len();
+            self.desk.put(events.into_iter().map(News::Event));
+            if count < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Says once that the store fails, and once that it is well again.
+    fn tell(&mut self, outcome: Result<(), String>) {
+        if outcome.is_ok() != self.well {
+            self.well = outcome.is_ok();
+            self.desk.put([News::Store(outcome)]);
+        }
+    }
+}
+
+/// A refusal with what only the operator may know.
+pub(crate) fn full(refusal: &Refusal) -> String {
+    match refusal.for_the_operator() {
+        Some(more) => format!("{refusal} ({more})"),
+        None => refusal.to_string(),
+    }
+}

@@ -1,0 +1,342 @@
+//! The broker's questions, answered by the rules of the registry.
+
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyrivet_registry::rules::admission::Protocol;
+use keyrivet_registry::rules::session::Action;
+use keyrivet_registry::rules::topic::{Channel, Topic};
+use keyrivet_registry::{Change, DeviceId, DeviceName, Fleet, Proof, Refusal, Session, Timestamp};
+use parking_lot::Mutex;
+
+use crate::answer::{Access, Answer, Message};
+use crate::clients::{Client, Clients};
+use crate::delivery;
+use crate::ffi::broker::{Broker, ClientRef, ConnectionId, Level};
+use crate::keeper::{Keeper, News, Task, full};
+use crate::options::{EventTopics, Options};
+
+/// By which way clients come, for the audit trail.
+const VIA: &str = "mqtt";
+/// How often expired sessions are looked for.
+const PATROL: Duration = Duration::from_millis(250);
+/// How long after its start the broker must have called the tick.
+const FIRST_TICK: Duration = Duration::from_secs(3);
+
+/// The plugin of one broker, or of one of its listeners.
+pub(crate) struct Plugin {
+    fleet: Arc<Fleet>,
+    keeper: Keeper,
+    events: EventTopics,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    clients: Clients,
+    /// Connections to be ended at the next tick, and why.
+    leaving: Vec<(ConnectionId, Refusal)>,
+    /// Connections to be ended because their device has a newer one.
+    replaced: Vec<ConnectionId>,
+    last_patrol: Option<Instant>,
+    /// Who left last: its will may still be asked about.
+    last_gone: Option<ConnectionId>,
+    told_of_stranger: bool,
+    told_of_keeper: bool,
+}
+
+impl Plugin {
+    /// Opens the registry that the options name.
+    pub(crate) fn open(options: &[(String, String)]) -> Result<Self, String> {
+        let options = Options::read(options)?;
+        let fleet = Arc::new(Fleet::open(&options.store).map_err(|error| error.to_string())?);
+        let keeper = Keeper::start(Arc::clone(&fleet))?;
+        Ok(Self { fleet, keeper, events: options.events, started: Instant::now(), state: Mutex::default() })
+    }
+
+    /// Says in the log that it is there.
+    pub(crate) fn greet(&self, broker: Broker<'_>) {
+        let (version, kind) = (env!("CARGO_PKG_VERSION"), self.fleet.store().kind());
+        broker.log(Level::Notice, &format!("version {version}, registry in {kind}"));
+    }
+
+    /// Whether a client is let in.
+    pub(crate) fn authenticate(&self, broker: Broker<'_>, client: ClientRef<'_>, password: Option<&[u8]>) -> Answer {
+        let mut state = self.state.lock();
+        let id = client.id().unwrap_or(c"");
+        let text = id.to_string_lossy();
+        let password = password.map(String::from_utf8_lossy).filter(|password| !password.is_empty());
+        if !is_claimed(&text) && !password.as_deref().is_some_and(looks_like_token) {
+            let _ = state.clients.remove(client.connection());
+            return Answer::NotOurs;
+        }
+        if state.last_patrol.is_none() && self.started.elapsed() > FIRST_TICK {
+            let why = "this broker does not call its plugins' tick, as mosquitto before 2.0.12 with \
+                       per_listener_settings true: nobody can be let in, set it to false";
+            broker.log(Level::Error, why);
+            return Answer::Denied;
+        }
+        let certificate: Vec<_> = if password.is_none() { client.certificate().into_iter().collect() } else { vec![] };
+        let proof = match &password {
+            Some(token) => Proof::Token(token),
+            None if certificate.is_empty() => Proof::Nothing,
+            None => Proof::Certificates(&certificate),
+        };
+        let now = Timestamp::now();
+        match self.fleet.authenticate(&text, Protocol::Mqtt, proof, VIA, now) {
+            Ok(session) => {
+                self.fleet.connected(&session, now);
+                let before = state.clients.admit(client, id, session);
+                state.replaced.extend(before);
+                Answer::Allowed
+            }
+            Err(refusal) => {
+                let _ = state.clients.remove(client.connection());
+                broker.log(Level::Notice, &format!("refused {}: {}", shown(&text), full(&refusal)));
+                Answer::Denied
+            }
+        }
+    }
+
+    /// Whether a client may do that with a topic.
+    pub(crate) fn check(&self, broker: Broker<'_>, client: ClientRef<'_>, topic: &CStr, access: Access) -> Answer {
+        let Ok(topic) = topic.to_str() else { return Answer::Denied };
+        let mut state = self.state.lock();
+        let State { clients, leaving, last_gone, told_of_stranger, .. } = &mut *state;
+        let Some(device) = clients.find(client) else {
+            let claimed = client.id().is_some_and(|id| is_claimed(&id.to_string_lossy()));
+            if claimed && *last_gone != Some(client.connection()) && !*told_of_stranger {
+                *told_of_stranger = true;
+                let why = "a client with a device's name was let in without asking the registry, and may do nothing: \
+                           switch use_identity_as_username and use_subject_as_username off";
+                broker.log(Level::Error, why);
+            }
+            return if claimed || Topic::is_claimed_by(topic) { Answer::Denied } else { Answer::NotOurs };
+        };
+        let (action, verb) = match access {
+            Access::Read => (Action::Receive, "read"),
+            Access::Write { qos, size } => (Action::Publish { qos, size: Some(size) }, "publish"),
+            Access::Subscribe { .. } => (Action::Subscribe, "subscribe"),
+            Access::Unsubscribe => {
+                device.unsubscribe(topic);
+                return Answer::Allowed;
+            }
+        };
+        match self.fleet.authorise(&mut device.session, action, topic, VIA, Timestamp::now()) {
+            Ok(allowed) => {
+                if let Access::Subscribe { qos } = access {
+                    device.subscribe(topic, qos);
+                    if allowed.channel == Channel::Config
+                        && let Ok(id) = DeviceId::parse(allowed.device)
+                    {
+                        self.keeper.ask(Task::Config(device.session.device.sibling(id)));
+                    }
+                }
+                Answer::Allowed
+            }
+            Err(_) if access == Access::Read => Answer::Denied,
+            Err(refusal) => {
+                report(broker, device, &format!("{verb} {topic}"), &refusal);
+                if let Refusal::NotAttached { device: id, .. } = &refusal {
+                    delivery::error(broker, device, id, &refusal, &verb.to_uppercase(), topic);
+                }
+                if refusal == Refusal::QosTwo {
+                    return Answer::DeniedQos;
+                }
+                if refusal.closes_connection() {
+                    leaving.push((client.connection(), refusal));
+                }
+                Answer::Denied
+            }
+        }
+    }
+
+    /// Takes a message that [`Self::check`] has allowed.
+    pub(crate) fn take(&self, broker: Broker<'_>, client: ClientRef<'_>, message: &Message<'_>) -> Answer {
+        let mut state = self.state.lock();
+        let State { clients, leaving, .. } = &mut *state;
+        let Some(device) = clients.find(client) else { return Answer::Allowed };
+        let Ok(text) = message.topic.to_str() else { return Answer::Denied };
+        let Ok(topic) = Topic::published(text) else { return Answer::Denied };
+        match self.act(&mut device.session, topic, message.payload) {
+            Ok(()) => {
+                if topic.channel == Channel::Detach {
+                    device.forget(topic.device);
+                } else if topic.channel != Channel::Attach
+                    && let Ok(id) = DeviceId::parse(topic.device)
+                {
+                    let name = device.session.device.sibling(id);
+                    delivery::publish_up(broker, self.events, &name, topic, message.payload, message.qos.min(1));
+                }
+                Answer::Taken
+            }
+            Err((kind, refusal)) => {
+                report(broker, device, &format!("publish {text}"), &refusal);
+                delivery::error(broker, device, topic.device, &refusal, kind, text);
+                if refusal.closes_connection() {
+                    leaving.push((client.connection(), refusal));
+                }
+                Answer::Denied
+            }
+        }
+    }
+
+    /// Does what a message asks for; a refusal comes with what the message was, in IoT Core's words.
+    fn act(&self, session: &mut Session, topic: Topic<'_>, payload: &[u8]) -> Result<(), (&'static str, Refusal)> {
+        let now = Timestamp::now();
+        match topic.channel {
+            Channel::Attach => self.fleet.attach(session, topic.device, payload, VIA, now).map_err(|it| ("ATTACH", it)),
+            Channel::Detach => self.fleet.detach(session, topic.device, VIA, now).map_err(|it| ("DETACH", it)),
+            _ => self.fleet.published(session, topic, payload, now).map_err(|it| ("PUBLISH", it)),
+        }
+    }
+
+    /// The broker has a moment.
+    pub(crate) fn tick(&self, broker: Broker<'_>) {
+        let news = self.keeper.news();
+        let now = Timestamp::now();
+        let mut state = self.state.lock();
+        for news in news {
+            self.hear(broker, &mut state, news, now);
+        }
+        let due = state.last_patrol.is_none_or(|last| last.elapsed() >= PATROL);
+        if due {
+            state.last_patrol = Some(Instant::now());
+            self.patrol(broker, &mut state, now);
+        }
+        let farewells = self.farewells(broker, &mut state, now);
+        // The broker calls back for each.
+        drop(state);
+        for id in farewells {
+            broker.disconnect(&id);
+        }
+    }
+
+    /// A client has gone.
+    pub(crate) fn gone(&self, client: ClientRef<'_>) {
+        let mut state = self.state.lock();
+        state.last_gone = Some(client.connection());
+        if let Some(session) = state.clients.remove(client.connection()) {
+            self.fleet.disconnected(&session, Timestamp::now());
+        }
+    }
+
+    /// The broker ends.
+    pub(crate) fn close(self, broker: Broker<'_>) {
+        let now = Timestamp::now();
+        for (_, client) in self.state.lock().clients.all() {
+            self.fleet.disconnected(&client.session, now);
+        }
+        self.keeper.stop();
+        if let Err(error) = self.fleet.tick(now) {
+            broker.log(Level::Error, &format!("not everything could be written: {error}"));
+        }
+    }
+
+    fn hear(&self, broker: Broker<'_>, state: &mut State, news: News, now: Timestamp) {
+        match news {
+            News::Changed(Change::Everything) => self.review(state, now, |_| true),
+            News::Changed(Change::Registry(name)) => {
+                self.review(state, now, |device| device.registry.to_string() == name);
+            }
+            News::Changed(Change::Device(name)) => {
+                let near = state.clients.near(&name);
+                self.review_these(state, now, near);
+            }
+            News::Changed(Change::Config(name)) => {
+                if delivery::wants_config(&mut state.clients, &name) {
+                    self.keeper.ask(Task::Config(name));
+                }
+            }
+            // The keeper fetches commands without being asked.
+            News::Changed(Change::Command(_)) => {}
+            News::Config(device, config) => delivery::config(broker, &mut state.clients, &device, &config),
+            News::Command(command) => {
+                if let Some(outcome) = delivery::command(broker, &mut state.clients, &command) {
+                    self.keeper.ask(Task::CommandDone(command.id, outcome));
+                }
+            }
+            News::Event(event) => delivery::event(broker, self.events, &event),
+            News::Store(Ok(())) => broker.log(Level::Notice, "the registry's store answers again"),
+            News::Store(Err(why)) => broker.log(Level::Error, &why),
+        }
+    }
+
+    /// Looks again at the sessions of some devices.
+    fn review(&self, state: &mut State, now: Timestamp, concerned: impl Fn(&DeviceName) -> bool) {
+        let all = state.clients.all().filter(|(_, client)| concerned(&client.session.device));
+        let these: Vec<_> = all.map(|(connection, _)| connection).collect();
+        self.review_these(state, now, these);
+    }
+
+    fn review_these(&self, state: &mut State, now: Timestamp, connections: Vec<ConnectionId>) {
+        for connection in connections {
+            let Some(client) = state.clients.get(connection) else { continue };
+            match self.fleet.check(&mut client.session, now) {
+                // It is better to keep whom one knows while the store cannot be asked.
+                Ok(()) | Err(Refusal::Unavailable { .. }) => {}
+                Err(refusal) => state.leaving.push((connection, refusal)),
+            }
+        }
+    }
+
+    /// Finds sessions that have expired.
+    fn patrol(&self, broker: Broker<'_>, state: &mut State, now: Timestamp) {
+        let State { clients, leaving, told_of_keeper, .. } = state;
+        for (connection, client) in clients.all() {
+            if now >= client.session.expires {
+                let by = now.seconds().saturating_sub(client.session.expires.seconds());
+                leaving.push((connection, Refusal::TokenExpired { by }));
+            }
+        }
+        if !*told_of_keeper && !self.keeper.is_alive() {
+            *told_of_keeper = true;
+            let why = "the thread that works on the store has ended: nothing is written or heard of any more, \
+                       restart the broker and report this";
+            broker.log(Level::Error, why);
+        }
+    }
+
+    /// Says goodbye to those who leave; answers their client ids, for the broker.
+    fn farewells(&self, broker: Broker<'_>, state: &mut State, now: Timestamp) -> Vec<CString> {
+        let State { clients, leaving, replaced, .. } = state;
+        let mut ids = Vec::new();
+        for (connection, refusal) in leaving.drain(..) {
+            // It may have gone by itself, or be told already for another reason.
+            let Some(client) = clients.get(connection).filter(|client| !ids.contains(&client.id)) else { continue };
+            let text = client.id.to_string_lossy();
+            broker.log(Level::Notice, &format!("disconnects {}: {}", shown(&text), full(&refusal)));
+            self.fleet.note(&client.session, VIA, "disconnect", Err(&refusal), now);
+            ids.push(client.id.clone());
+        }
+        for connection in replaced.drain(..) {
+            let Some(client) = clients.get(connection).filter(|client| !ids.contains(&client.id)) else { continue };
+            let text = client.id.to_string_lossy();
+            broker.log(Level::Notice, &format!("disconnects {}: the device has connected anew", shown(&text)));
+            ids.push(client.id.clone());
+        }
+        ids
+    }
+}
+
+/// Whether a client id claims to be a device's.
+fn is_claimed(id: &str) -> bool {
+    DeviceName::is_claimed_by(id.strip_prefix('/').unwrap_or(id))
+}
+
+/// Whether a password was meant for the registry, whatever the client id: a JWT's header begins with `{"`.
+fn looks_like_token(password: &str) -> bool {
+    password.starts_with("eyJ") && password.split('.').count() == 3
+}
+
+fn report(broker: Broker<'_>, client: &Client, action: &str, refusal: &Refusal) {
+    let id = client.id.to_string_lossy();
+    broker.log(Level::Notice, &format!("refused {}: {}: {}", shown(&id), shown(action), full(refusal)));
+}
+
+/// As much of a text as a line of the log can take.
+fn shown(text: &str) -> String {
+    text.chars().take(300).flat_map(char::escape_debug).collect()
+}

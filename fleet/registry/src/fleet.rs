@@ -1,0 +1,424 @@
+//! The registry at work: rules, store, cache and journal behind calls that a broker's plugin and a server both make.
+//!
+//! A call answers from memory where it can. [`Fleet::tick`], called about twice a second, writes what has gathered and
+//! learns what others changed; until then a change made elsewhere is not seen.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::credential::Proof;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::name::{DeviceId, DeviceName, RegistryName};
+use crate::record::{Config, Device, Event, Registry};
+use crate::refusal::Refusal;
+use crate::rules::admission::{self, Protocol};
+use crate::rules::gateway;
+use crate::rules::session::{self, Action, Session};
+use crate::rules::topic::{Channel, Topic};
+use crate::store::{ChangeRow, Store, What};
+use crate::timestamp::Timestamp;
+
+/// Devices that are kept in memory, at most. A device's record takes about 3 KB.
+const CACHED_DEVICES: usize = 50_000;
+
+/// The registry of one process.
+pub struct Fleet {
+    store: Store,
+    journal: Journal,
+    registries: RwLock<HashMap<RegistryName, Arc<Registry>>>,
+    devices: RwLock<HashMap<DeviceName, Arc<Device>>>,
+    /// One more with each change: sessions of an older one are looked at again.
+    generation: AtomicU64,
+    seen_change: Mutex<i64>,
+}
+
+/// What a tick has learnt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Anything may have changed: look at every session.
+    Everything,
+    /// This registry changed.
+    Registry(String),
+    /// This device was made, changed or deleted, or what it is bound or attached to.
+    Device(DeviceName),
+    /// This device has a new configuration.
+    Config(DeviceName),
+    /// A command waits for this device.
+    Command(DeviceName),
+}
+
+impl Fleet {
+    /// Opens the store that a URL or path names; see [`Store::open`].
+    pub fn open(url: &str) -> Result<Self> {
+        let store = Store::open(url)?;
+        let seen = store.last_change()?;
+        Ok(Self {
+            store,
+            journal: Journal::default(),
+            registries: RwLock::default(),
+            devices: RwLock::default(),
+            generation: AtomicU64::new(0),
+            seen_change: Mutex::new(seen),
+        })
+    }
+
+    /// The store itself, for administration.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Lets a client in, or says why not. `via` is how it came, for the audit trail: `mqtt`, `http`, `emqx`.
+    pub fn authenticate(
+        &self,
+        client_id: &str,
+        protocol: Protocol,
+        proof: Proof<'_>,
+        via: &str,
+        now: Timestamp,
+    ) -> Result<Session, Refusal> {
+        let name = match DeviceName::parse(client_id) {
+            Ok(name) => name,
+            Err(refusal) => {
+                self.journal.refused_nameless(client_id, via, "connect", &refusal, now);
+                return Err(refusal);
+            }
+        };
+        let outcome = self.admit(&name, protocol, proof, now);
+        self.journal.decided(&name, via, "connect", outcome.as_ref().map(drop), now);
+        let session = outcome?;
+        self.journal.touch(&session.device, |touch| touch.activity.seen = Some(now));
+        Ok(session)
+    }
+
+    fn admit(
+        &self,
+        name: &DeviceName,
+        protocol: Protocol,
+        proof: Proof<'_>,
+        now: Timestamp,
+    ) -> Result<Session, Refusal> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let (registry, device) = self.look_up(name)?;
+        let expires = admission::authenticate(&registry, &device, protocol, proof, now)?;
+        self.session(&device, expires, generation)
+    }
+
+    /// The session of a client that a broker has authenticated with us before: for hooks, which come one by one.
+    pub fn session_of(&self, client_id: &str) -> Result<Session, Refusal> {
+        let name = DeviceName::parse(client_id)?;
+        let generation = self.generation.load(Ordering::Acquire);
+        let (_, device) = self.look_up(&name)?;
+        if device.blocked {
+            return Err(Refusal::Blocked { device: device.name.id.to_string() });
+        }
+        self.session(&device, Timestamp::from_micros(i64::MAX), generation)
+    }
+
+    fn session(&self, device: &Device, expires: Timestamp, generation: u64) -> Result<Session, Refusal> {
+        let attached = match device.gateway {
+            Some(_) => self.store.attached(device).map_err(unavailable)?,
+            None => HashSet::new(),
+        };
+        let is_gateway = device.gateway.is_some();
+        Ok(Session { device: device.name.clone(), is_gateway, expires, attached, generation })
+    }
+
+    /// Whether a session still holds: not expired, and the device neither blocked nor gone. Its refusal is the reason
+    /// to close the connection with.
+    pub fn check(&self, session: &mut Session, now: Timestamp) -> Result<(), Refusal> {
+        if now >= session.expires {
+            return Err(Refusal::TokenExpired { by: now.seconds().saturating_sub(session.expires.seconds()) });
+        }
+        let generation = self.generation.load(Ordering::Acquire);
+        if session.generation == generation {
+            return Ok(());
+        }
+        let (registry, device) = self.look_up(&session.device)?;
+        if device.blocked {
+            return Err(Refusal::Blocked { device: device.name.id.to_string() });
+        }
+        if !registry.mqtt {
+            return Err(Refusal::ProtocolOff { protocol: "MQTT" });
+        }
+        *session = self.session(&device, session.expires, generation)?;
+        Ok(())
+    }
+
+    /// Whether the client may do that, and what the topic is. A refusal whose
+    /// [`closes_connection`](Refusal::closes_connection) is true ends the connection.
+    pub fn authorise<'a>(
+        &self,
+        session: &mut Session,
+        action: Action,
+        topic: &'a str,
+        via: &str,
+        now: Timestamp,
+    ) -> Result<Topic<'a>, Refusal> {
+        let outcome = self.check(session, now).and_then(|()| session::authorise(session, action, topic));
+        let verb = match action {
+            Action::Publish { .. } => "publish",
+            Action::Subscribe => "subscribe",
+            // Brokers ask this for each message and each subscriber: a no is nobody's fault.
+            Action::Receive => return outcome,
+        };
+        if let Err(refusal) = &outcome {
+            self.journal.decided(&session.device, via, verb, Err(refusal), now);
+        }
+        outcome
+    }
+
+    /// Takes what a client published on a topic that [`Self::authorise`] allowed: keeps a state, notes an event.
+    /// Attaching and detaching have calls of their own.
+    pub fn published(
+        &self,
+        session: &Session,
+        topic: Topic<'_>,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let device = session.device.sibling(DeviceId::parse(topic.device)?);
+        match topic.channel {
+            Channel::State => self.set_state(&device, payload, now)?,
+            Channel::Events(_) => self.journal.touch(&device, |touch| touch.activity.event = Some(now)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps a state.
+    pub fn set_state(&self, device: &DeviceName, data: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        self.store.put_state(device, data, now).map_err(refused)?;
+        self.journal.touch(device, |touch| touch.activity.state = Some(now));
+        Ok(())
+    }
+
+    /// Keeps an event that did not come through a broker until one fetches it ([`Store::take_events`]).
+    pub fn publish(&self, event: &Event) -> Result<(), Refusal> {
+        self.store.put_event(event).map_err(refused)?;
+        self.journal.touch(&event.device, |touch| touch.activity.event = Some(event.at));
+        Ok(())
+    }
+
+    /// A gateway attaches a device; `payload` is that of its message.
+    pub fn attach(
+        &self,
+        session: &mut Session,
+        device: &str,
+        payload: &[u8],
+        via: &str,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let outcome = self.attach_device(session, device, payload, now);
+        self.journal.decided(&session.device, via, &format!("attach {device}"), outcome.as_ref().copied(), now);
+        outcome
+    }
+
+    fn attach_device(&self, session: &mut Session, id: &str, payload: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        self.check(session, now)?;
+        let (_, gateway) = self.look_up(&session.device)?;
+        let _ = gateway::auth_method(&gateway)?;
+        let device = self.device_of_gateway(&gateway, id)?;
+        let bound = self.store.is_bound(gateway.number, device.number).map_err(unavailable)?;
+        let others = session.attached.len() - usize::from(session.attached.contains(&device.name.id));
+        gateway::check_attach(&gateway, &device, bound, others, payload, now)?;
+        if session.attached.contains(&device.name.id) {
+            return Ok(());
+        }
+        self.store.attach(&gateway, &device, now).map_err(unavailable)?;
+        let _ = session.attached.insert(device.name.id.clone());
+        self.journal.touch(&device.name, |touch| touch.activity.seen = Some(now));
+        Ok(())
+    }
+
+    /// A gateway detaches a device.
+    pub fn detach(&self, session: &mut Session, device: &str, via: &str, now: Timestamp) -> Result<(), Refusal> {
+        let outcome = self.detach_device(session, device, now);
+        self.journal.decided(&session.device, via, &format!("detach {device}"), outcome.as_ref().copied(), now);
+        outcome
+    }
+
+    fn detach_device(&self, session: &mut Session, id: &str, now: Timestamp) -> Result<(), Refusal> {
+        self.check(session, now)?;
+        let (_, gateway) = self.look_up(&session.device)?;
+        let _ = gateway::auth_method(&gateway)?;
+        let device = self.device_of_gateway(&gateway, id)?;
+        let _ = session.attached.remove(&device.name.id);
+        if self.store.detach(&gateway, &device).map_err(unavailable)? {
+            return Ok(());
+        }
+        Err(Refusal::NotAttached { gateway: gateway.name.id.to_string(), device: device.name.id.to_string() })
+    }
+
+    /// For whom a request of the HTTP bridge speaks: the device itself, the device through `gateway_id`, or a gateway
+    /// for `delegated`. `session` is whose token came with it.
+    pub fn speaks_for(
+        &self,
+        session: &Session,
+        gateway_id: Option<&str>,
+        delegated: Option<&str>,
+        action: &str,
+        now: Timestamp,
+    ) -> Result<DeviceName, Refusal> {
+        let outcome = self.resolve(session, gateway_id, delegated);
+        if let Err(refusal) = &outcome {
+            self.journal.decided(&session.device, "http", action, Err(refusal), now);
+        }
+        outcome
+    }
+
+    fn resolve(
+        &self,
+        session: &Session,
+        gateway_id: Option<&str>,
+        delegated: Option<&str>,
+    ) -> Result<DeviceName, Refusal> {
+        let (_, own) = self.look_up(&session.device)?;
+        match (gateway_id, delegated) {
+            (None, None) => Ok(own.name.clone()),
+            (Some(gateway), None) if gateway == own.name.id.as_str() => {
+                gateway::auth_method(&own)?;
+                Ok(own.name.clone())
+            }
+            (Some(gateway), None) => {
+                let gateway = self.device_of_gateway(&own, gateway)?;
+                let bound = self.store.is_bound(gateway.number, own.number).map_err(unavailable)?;
+                gateway::check_through(&gateway, &own, bound)?;
+                Ok(own.name.clone())
+            }
+            (None, Some(device)) => {
+                let _ = gateway::auth_method(&own)?;
+                let device = self.device_of_gateway(&own, device)?;
+                let bound = self.store.is_bound(own.number, device.number).map_err(unavailable)?;
+                let attached = self.store.is_attached(own.number, device.number).map_err(unavailable)?;
+                gateway::check_delegated(&own, &device, bound, attached)?;
+                Ok(device.name.clone())
+            }
+            (Some(_), Some(_)) => Err(Refusal::NameMalformed {
+                name: "gatewayInfo".to_owned(),
+                why: "has both gatewayId and delegatedDeviceId: a request has one of them".to_owned(),
+            }),
+        }
+    }
+
+    /// The newest configuration of a device, and notes that it was fetched or delivered.
+    pub fn deliver_config(&self, device: &DeviceName, now: Timestamp) -> Result<Config, Refusal> {
+        let newest = self.store.configs(device, 1).map_err(refused)?.into_iter().next();
+        let config = newest.ok_or_else(|| Refusal::NoConfig { device: device.id.to_string() })?;
+        if config.acknowledged.is_none() {
+            self.store.acknowledge_config(device, config.version, now).map_err(refused)?;
+        }
+        Ok(config)
+    }
+
+    /// Notes that a broker holds a connection of this device.
+    pub fn connected(&self, session: &Session, now: Timestamp) {
+        self.journal.touch(&session.device, |touch| touch.activity.connected = Some(now));
+    }
+
+    /// Notes that a broker lost the connection of this device.
+    pub fn disconnected(&self, session: &Session, now: Timestamp) {
+        self.journal.touch(&session.device, |touch| touch.activity.disconnected = Some(now));
+    }
+
+    /// Writes the refusal of what the rules never saw, for instance a second connection.
+    pub fn note(&self, session: &Session, via: &str, action: &str, outcome: Result<(), &Refusal>, now: Timestamp) {
+        self.journal.decided(&session.device, via, action, outcome, now);
+    }
+
+    /// Writes what has gathered, and learns what others changed.
+    pub fn tick(&self, now: Timestamp) -> Result<Vec<Change>> {
+        self.journal.flush(&self.store, now)?;
+        let mut seen = self.seen_change.lock();
+        let newest = self.store.last_change()?;
+        if newest == *seen {
+            return Ok(Vec::new());
+        }
+        let Some(rows) = self.store.changes_after(*seen)? else {
+            *seen = newest;
+            self.registries.write().clear();
+            self.devices.write().clear();
+            let _ = self.generation.fetch_add(1, Ordering::AcqRel);
+            return Ok(vec![Change::Everything]);
+        };
+        if let Some(last) = rows.last() {
+            *seen = last.seq;
+        }
+        let changes: Vec<_> = rows.iter().filter_map(|row| self.forget(row)).collect();
+        let _ = self.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(changes)
+    }
+
+    fn forget(&self, row: &ChangeRow) -> Option<Change> {
+        let registry = RegistryName::parse(&row.registry).ok()?;
+        let Some(device) = &row.device else {
+            let _ = self.registries.write().remove(&registry);
+            self.devices.write().retain(|name, _| name.registry != registry);
+            return Some(Change::Registry(row.registry.clone()));
+        };
+        let name = registry.device(device).ok()?;
+        match row.what {
+            What::Config => Some(Change::Config(name)),
+            What::Command => Some(Change::Command(name)),
+            What::Record => {
+                // It may be cached by its number too.
+                self.devices.write().retain(|key, known| *key != name && known.name != name);
+                Some(Change::Device(name))
+            }
+        }
+    }
+
+    fn look_up(&self, name: &DeviceName) -> Result<(Arc<Registry>, Arc<Device>), Refusal> {
+        let registry = self.registries.read().get(&name.registry).cloned();
+        let device = self.devices.read().get(name).cloned();
+        let unknown = || Refusal::DeviceUnknown { name: name.to_string() };
+        let registry = match registry {
+            Some(registry) => registry,
+            None => {
+                let found = self.store.registry(&name.registry).map_err(unavailable)?.ok_or_else(unknown)?;
+                let found = Arc::new(found);
+                let _ = self.registries.write().insert(name.registry.clone(), Arc::clone(&found));
+                found
+            }
+        };
+        let device = match device {
+            Some(device) => device,
+            None => {
+                let found = Arc::new(self.store.device(name).map_err(unavailable)?.ok_or_else(unknown)?);
+                let mut devices = self.devices.write();
+                if devices.len() >= CACHED_DEVICES {
+                    devices.clear();
+                }
+                let _ = devices.insert(name.clone(), Arc::clone(&found));
+                found
+            }
+        };
+        Ok((registry, device))
+    }
+
+    /// A device that stands in the same registry as `own`.
+    fn device_of_gateway(&self, own: &Device, id: &str) -> Result<Arc<Device>, Refusal> {
+        let unknown = || Refusal::GatewayDeviceUnknown { device: id.chars().take(64).collect() };
+        let name = own.name.sibling(DeviceId::parse(id).map_err(|_| unknown())?);
+        match self.look_up(&name) {
+            Ok((_, device)) => Ok(device),
+            Err(Refusal::DeviceUnknown { .. }) => Err(unknown()),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Whoever asks learns only that it did not work; the reason is the operator's.
+fn unavailable(error: Error) -> Refusal {
+    Refusal::Unavailable { why: error.to_string() }
+}
+
+fn refused(error: Error) -> Refusal {
+    match error {
+        Error::Refused(refusal) => refusal,
+        other => unavailable(other),
+    }
+}

@@ -1,0 +1,143 @@
+//! What happened, gathered in memory until the next tick writes it: no message waits for a disk because of its trace.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::error::Result;
+use crate::name::DeviceName;
+use crate::refusal::Refusal;
+use crate::store::{Store, Touch};
+use crate::timestamp::Timestamp;
+
+/// Rows that wait at most: beyond it refusals are counted, not written, so that a flood cannot fill the memory.
+const WAITING_ROWS: usize = 10_000;
+
+/// Whether something was allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was.
+    Allowed,
+    /// It was not.
+    Refused,
+}
+
+/// A row of the audit trail. It never holds a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// When.
+    pub at: Timestamp,
+    /// In which registry; empty where the name could not be read.
+    pub registry: String,
+    /// Which device, or what was given for one.
+    pub device: String,
+    /// By which way it came: `mqtt`, `http`, `emqx`, ...
+    pub via: String,
+    /// What was asked for.
+    pub action: String,
+    /// Whether it was allowed.
+    pub verdict: Verdict,
+    /// The reason's short name, or `ok`.
+    pub code: String,
+    /// The reason.
+    pub reason: String,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rows: Vec<AuditRow>,
+    touches: HashMap<DeviceName, Touch>,
+    lost: u64,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+pub(crate) struct Journal {
+    waiting: Mutex<Waiting>,
+}
+
+impl Journal {
+    /// Notes a decision about a device.
+    pub(crate) fn decided(
+        &self,
+        device: &DeviceName,
+        via: &str,
+        action: &str,
+        outcome: Result<(), &Refusal>,
+        now: Timestamp,
+    ) {
+        self.push(row(&device.registry.to_string(), device.id.as_str(), via, action, outcome, now));
+        if let Err(refusal) = outcome {
+            self.touch(device, |touch| {
+                touch.activity.error_at = Some(now);
+                touch.activity.error = Some(refusal.to_string());
+            });
+        }
+    }
+
+    /// Notes the refusal of somebody whose name could not be read.
+    pub(crate) fn refused_nameless(&self, given: &str, via: &str, action: &str, refusal: &Refusal, now: Timestamp) {
+        let given: String = given.chars().take(300).flat_map(char::escape_debug).collect();
+        self.push(row("", &given, via, action, Err(refusal), now));
+    }
+
+    /// Notes when a device was heard of.
+    pub(crate) fn touch(&self, device: &DeviceName, change: impl FnOnce(&mut Touch)) {
+        let mut waiting = self.waiting.lock();
+        if let Some(touch) = waiting.touches.get_mut(device) {
+            change(touch);
+        } else if waiting.touches.len() < WAITING_ROWS {
+            change(waiting.touches.entry(device.clone()).or_default());
+        }
+    }
+
+    /// Writes what waits. What could not be written waits on.
+    pub(crate) fn flush(&self, store: &Store, now: Timestamp) -> Result<()> {
+        let mut taken = std::mem::take(&mut *self.waiting.lock());
+        if taken.lost > 0 {
+            let mut lost = row("", "", "registry", "audit", Ok(()), now);
+            lost.reason = format!("{} rows were not written: too many at once", taken.lost);
+            taken.rows.push(lost);
+        }
+        let touches: Vec<_> = taken.touches.into_iter().collect();
+        let done = store.write_journal(&taken.rows, &touches);
+        if done.is_err() {
+            let mut waiting = self.waiting.lock();
+            for (device, touch) in touches {
+                let _ = waiting.touches.entry(device).or_insert(touch);
+            }
+            let newer = std::mem::replace(&mut waiting.rows, taken.rows);
+            waiting.rows.extend(newer);
+        }
+        done
+    }
+
+    fn push(&self, row: AuditRow) {
+        let mut waiting = self.waiting.lock();
+        if waiting.rows.len() < WAITING_ROWS { waiting.rows.push(row) } else { waiting.lost += 1 }
+    }
+}
+
+fn row(
+    registry: &str,
+    device: &str,
+    via: &str,
+    action: &str,
+    outcome: Result<(), &Refusal>,
+    at: Timestamp,
+) -> AuditRow {
+    let (verdict, code, reason) = match outcome {
+        Ok(()) => (Verdict::Allowed, "ok", String::new()),
+        Err(refusal) => (Verdict::Refused, refusal.code(), refusal.to_string()),
+    };
+    AuditRow {
+        at,
+        registry: registry.to_owned(),
+        device: device.to_owned(),
+        via: via.to_owned(),
+        action: action.to_owned(),
+        verdict,
+        code: code.to_owned(),
+        reason,
+    }
+}

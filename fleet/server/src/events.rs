@@ -1,0 +1,49 @@
+//! `events`: what devices publish, one line each, as a client of the broker sees it.
+
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, Packet, QoS};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::cli;
+use crate::output::{self, Failure};
+
+pub(crate) fn follow(arguments: &cli::Events) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(listen(arguments))
+}
+
+async fn listen(arguments: &cli::Events) -> Result<(), Failure> {
+    let mut options = arguments.broker.options(&format!("keyrivet-events-{}", std::process::id()))?;
+    options.set_max_packet_size(300 * 1024, 1024);
+    let (client, mut events) = AsyncClient::new(options, 8);
+    let device = arguments.device.as_deref().unwrap_or("+");
+    client.subscribe(format!("registries/+/devices/{device}/events/#"), QoS::AtLeastOnce).await?;
+    let patience = arguments.timeout.map_or(Duration::MAX, Duration::from_secs);
+    let mut seen = 0;
+    while arguments.follow || seen < arguments.count {
+        let event = timeout(patience, next(&mut events)).await;
+        let message = event.map_err(|_| Failure::from("no event came in time"))??;
+        let text = match std::str::from_utf8(&message.payload) {
+            Ok(text) => json!(text),
+            Err(_) => json!({ "base64": base64(&message.payload) }),
+        };
+        output::line(&json!({ "topic": message.topic, "data": text }).to_string());
+        seen += 1;
+    }
+    Ok(())
+}
+
+async fn next(events: &mut rumqttc::EventLoop) -> Result<rumqttc::Publish, Failure> {
+    loop {
+        if let Event::Incoming(Packet::Publish(message)) = events.poll().await? {
+            return Ok(message);
+        }
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

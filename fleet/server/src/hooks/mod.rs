@@ -1,0 +1,195 @@
+//! The hooks of brokers that have no plugin of ours: each asks in its own words, all get the same rules' answers.
+
+pub(crate) mod emqx;
+pub(crate) mod go_auth;
+pub(crate) mod rabbitmq;
+pub(crate) mod vernemq;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use keyrivet_registry::rules::admission::Protocol;
+use keyrivet_registry::rules::session::{Action, Session};
+use keyrivet_registry::rules::topic::Channel;
+use keyrivet_registry::{DeviceName, Proof, Refusal, Timestamp};
+use parking_lot::Mutex;
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+
+use crate::documents;
+use crate::serve::App;
+
+/// A message of 256 KB in base64, and what stands around it.
+const BODY: usize = 1024 * 1024;
+/// Clients whose end is remembered, at most.
+const REMEMBERED: usize = 1_000_000;
+
+/// Until when each client's token holds: brokers that cannot end a connection then ask about each message, and hear no.
+#[derive(Default)]
+pub(crate) struct Ends(Mutex<HashMap<String, Timestamp>>);
+
+pub(crate) fn routes(app: Arc<App>) -> Router {
+    let hooks = Router::new()
+        .route("/hooks/emqx/authn", post(emqx::authn))
+        .route("/hooks/emqx/authz", post(emqx::authz))
+        .route("/hooks/emqx/message", post(emqx::message))
+        .route("/hooks/vernemq", post(vernemq::hook))
+        .route("/hooks/go-auth/getuser", post(go_auth::getuser))
+        .route("/hooks/go-auth/superuser", post(go_auth::superuser))
+        .route("/hooks/go-auth/aclcheck", post(go_auth::aclcheck))
+        .route("/hooks/rabbitmq/user", post(rabbitmq::user))
+        .route("/hooks/rabbitmq/vhost", post(rabbitmq::vhost))
+        .route("/hooks/rabbitmq/resource", post(rabbitmq::resource))
+        .route("/hooks/rabbitmq/topic", post(rabbitmq::topic))
+        .layer(from_fn_with_state(Arc::clone(&app), check_secret))
+        .layer(DefaultBodyLimit::max(BODY));
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .merge(hooks)
+        .with_state(app)
+}
+
+/// Hooks answer only who knows the secret, if there is one.
+async fn check_secret(
+    State(app): State<Arc<App>>,
+    Query(query): Query<HashMap<String, String>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(secret) = &app.hook_secret {
+        let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let shown = header.and_then(|value| value.strip_prefix("Bearer ")).or(query.get("secret").map(String::as_str));
+        if !bool::from(shown.unwrap_or_default().as_bytes().ct_eq(secret.as_bytes())) {
+            return (StatusCode::UNAUTHORIZED, "hooks must show the secret\n").into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// Whether the store answers.
+async fn health(State(app): State<Arc<App>>) -> Response {
+    let work = |app: &App| app.fleet.store().ping().map(|()| app.fleet.store().kind());
+    match crate::serve::blocking(&app, work).await {
+        Ok(kind) => Json(json!({ "status": "ok", "store": kind })).into_response(),
+        Err(error) => {
+            tracing::error!("{error}");
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "store unavailable" }))).into_response()
+        }
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text()).into_response()
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], documents::openapi()).into_response()
+}
+
+/// Lets a client in. `None`: it does not claim to be a device, so that it is somebody else's to judge.
+fn connect(app: &App, via: &'static str, client_id: &str, password: Option<&str>) -> Option<Result<Session, Refusal>> {
+    if !DeviceName::is_claimed_by(client_id) {
+        return None;
+    }
+    let start = Instant::now();
+    let proof = password.filter(|password| !password.is_empty()).map_or(Proof::Nothing, Proof::Token);
+    let outcome = app.fleet.authenticate(client_id, Protocol::Mqtt, proof, via, Timestamp::now());
+    app.metrics.decided(via, "connect", outcome.as_ref().map(drop), start);
+    match &outcome {
+        Ok(session) => {
+            app.ends.remember(client_id, session.expires);
+            app.fleet.connected(session, Timestamp::now());
+        }
+        Err(refusal) => log(via, client_id, "connect", refusal),
+    }
+    Some(outcome)
+}
+
+/// What a client may do with a topic; with the payload, does it as well.
+fn act(
+    app: &App,
+    via: &'static str,
+    client_id: &str,
+    action: Action,
+    topic: &str,
+    payload: Option<&[u8]>,
+) -> Option<Result<(), Refusal>> {
+    if !DeviceName::is_claimed_by(client_id) {
+        return None;
+    }
+    let start = Instant::now();
+    let outcome = decide(app, via, client_id, action, topic, payload);
+    let name = match action {
+        Action::Publish { .. } => "publish",
+        Action::Subscribe => "subscribe",
+        Action::Receive => "receive",
+    };
+    app.metrics.decided(via, name, outcome.as_ref().copied(), start);
+    if let Err(refusal) = &outcome {
+        log(via, client_id, name, refusal);
+    }
+    Some(outcome)
+}
+
+fn decide(
+    app: &App,
+    via: &'static str,
+    client_id: &str,
+    action: Action,
+    topic: &str,
+    payload: Option<&[u8]>,
+) -> Result<(), Refusal> {
+    let now = Timestamp::now();
+    let mut session = app.fleet.session_of(client_id)?;
+    if let Some(end) = app.ends.of(client_id) {
+        session.expires = end;
+    }
+    let topic = app.fleet.authorise(&mut session, action, topic, via, now)?;
+    if !matches!(action, Action::Publish { .. }) {
+        if action == Action::Subscribe && topic.channel == Channel::Config {
+            app.link.wants_config(&session.device, topic.device);
+        }
+        return Ok(());
+    }
+    match (topic.channel, payload) {
+        (Channel::Attach, Some(payload)) => app.fleet.attach(&mut session, topic.device, payload, via, now),
+        // Where the broker does not show the message, a gateway can attach what needs no token.
+        (Channel::Attach, None) => app.fleet.attach(&mut session, topic.device, b"", via, now),
+        (Channel::Detach, _) => app.fleet.detach(&mut session, topic.device, via, now),
+        (_, Some(payload)) => app.fleet.published(&session, topic, payload, now),
+        (Channel::Events(_), None) => app.fleet.published(&session, topic, b"", now),
+        (_, None) => Ok(()),
+    }
+}
+
+fn log(via: &str, client_id: &str, action: &str, refusal: &Refusal) {
+    let client_id: String = client_id.chars().take(300).flat_map(char::escape_debug).collect();
+    tracing::warn!(via, client_id, action, "refused: {refusal}");
+    if let Some(why) = refusal.for_the_operator() {
+        tracing::error!("{why}");
+    }
+}
+
+impl Ends {
+    fn remember(&self, client_id: &str, end: Timestamp) {
+        let mut ends = self.0.lock();
+        if ends.len() >= REMEMBERED {
+            let now = Timestamp::now();
+            ends.retain(|_, end| *end > now);
+        }
+        let _ = ends.insert(client_id.to_owned(), end);
+    }
+
+    fn of(&self, client_id: &str) -> Option<Timestamp> {
+        self.0.lock().get(client_id).copied()
+    }
+}

@@ -1,0 +1,238 @@
+//! The link to a broker without our plugin, as one of its clients: configurations, commands and the HTTP bridge's
+//! events go down it, states come up. One registry per link, because topics carry none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyrivet_registry::rules::topic::{Channel, Topic, qualified};
+use keyrivet_registry::store::DELIVERED;
+use keyrivet_registry::{Change, DeviceName, RegistryName, Timestamp};
+use parking_lot::Mutex;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::sleep;
+
+use crate::cli;
+use crate::output::Failure;
+use crate::serve::{App, blocking};
+
+/// How long until a lost broker is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long after a broker asked whether a device may subscribe the subscription stands.
+const SUBSCRIBED: Duration = Duration::from_millis(300);
+/// How often events that came by HTTP are fetched.
+const FETCH: Duration = Duration::from_millis(200);
+/// A configuration, a state or an event, and its packet's head.
+const PACKET: usize = 300 * 1024;
+
+/// The link, or none.
+pub(crate) struct Link(Option<Inner>);
+
+struct Inner {
+    registry: RegistryName,
+    client: AsyncClient,
+    wishes: UnboundedSender<Wish>,
+    /// Taken by the task that runs the link.
+    parts: Mutex<Option<(EventLoop, UnboundedReceiver<Wish>)>>,
+}
+
+enum Wish {
+    /// Publish the device's newest configuration, after a while.
+    Config(DeviceName, Duration),
+    /// Publish the commands that wait for the device.
+    Commands(DeviceName),
+}
+
+impl Link {
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(broker: &cli::Broker, registry: RegistryName) -> Result<Self, Failure> {
+        let id = format!("keyrivet-server-{}", std::process::id());
+        let mut options = broker.options(&id)?;
+        options.set_max_packet_size(PACKET, PACKET);
+        let (client, events) = AsyncClient::new(options, 64);
+        let (wishes, received) = unbounded_channel();
+        Ok(Self(Some(Inner { registry, client, wishes, parts: Mutex::new(Some((events, received))) })))
+    }
+
+    /// Notes what has changed.
+    pub(crate) fn learn(&self, changes: &[Change]) {
+        let Some(inner) = &self.0 else { return };
+        for change in changes {
+            let wish = match change {
+                Change::Config(device) => Wish::Config(device.clone(), Duration::ZERO),
+                Change::Command(device) => Wish::Commands(device.clone()),
+                Change::Everything | Change::Registry(_) | Change::Device(_) => continue,
+            };
+            inner.wish(wish);
+        }
+    }
+
+    /// A client of `session` subscribes to this device's configuration: it gets it as soon as it can.
+    pub(crate) fn wants_config(&self, session: &DeviceName, device: &str) {
+        let Some(inner) = &self.0 else { return };
+        if let Ok(device) = session.registry.device(device) {
+            inner.wish(Wish::Config(device, SUBSCRIBED));
+        }
+    }
+
+    /// Runs it, for as long as the server runs.
+    pub(crate) async fn run(app: Arc<App>) {
+        let Some((events, wishes)) = app.link.0.as_ref().and_then(|inner| inner.parts.lock().take()) else {
+            return std::future::pending().await;
+        };
+        tokio::join!(receive(&app, events), fulfil(&app, wishes), forward(&app));
+    }
+}
+
+impl Inner {
+    fn wish(&self, wish: Wish) {
+        // The receiver lives as long as the server.
+        if wish.device().registry == self.registry {
+            let _ = self.wishes.send(wish);
+        }
+    }
+}
+
+impl Wish {
+    fn device(&self) -> &DeviceName {
+        match self {
+            Self::Config(device, _) | Self::Commands(device) => device,
+        }
+    }
+}
+
+impl cli::Broker {
+    /// What the client library wants to know.
+    pub(crate) fn options(&self, client_id: &str) -> Result<MqttOptions, Failure> {
+        let place =
+            self.broker.strip_prefix("mqtt://").ok_or_else(|| format!("'{}' is not mqtt://HOST:PORT", self.broker))?;
+        let (host, port) = place.trim_end_matches('/').rsplit_once(':').unwrap_or((place, "1883"));
+        let port = port.parse().map_err(|_| Failure::from(format!("'{port}' is no port")))?;
+        let mut options = MqttOptions::new(client_id, host, port);
+        if !self.broker_user.is_empty() {
+            let password = match &self.broker_password_file {
+                Some(file) => std::fs::read_to_string(file)
+                    .map_err(|error| Failure::from(format!("{}: {error}", file.display())))?
+                    .trim()
+                    .to_owned(),
+                None => String::new(),
+            };
+            options.set_credentials(&self.broker_user, password);
+        }
+        Ok(options)
+    }
+}
+
+/// States, for the store.
+async fn receive(app: &Arc<App>, mut events: EventLoop) {
+    let Some(inner) = &app.link.0 else { return };
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                tracing::info!("linked to the broker");
+                // The queue has room: it is empty when a connection begins.
+                let _ = inner.client.try_subscribe("/devices/+/state", QoS::AtLeastOnce);
+                let _ = inner.client.try_subscribe("/devices/+/events/#", QoS::AtLeastOnce);
+            }
+            Ok(Event::Incoming(Packet::Publish(message))) => take(app, &inner.registry, message).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("the link to the broker: {error}");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A state is kept, an event is published again under its registry's name.
+async fn take(app: &Arc<App>, registry: &RegistryName, message: Publish) {
+    let Some(inner) = &app.link.0 else { return };
+    let Ok(topic) = Topic::published(&message.topic) else { return };
+    let Ok(device) = registry.device(topic.device) else { return };
+    match topic.channel {
+        Channel::State => {
+            let payload = message.payload;
+            let work = move |app: &App| app.fleet.set_state(&device, &payload, Timestamp::now());
+            if let Err(refusal) = blocking(app, work).await {
+                tracing::warn!("a state was not kept: {refusal}");
+            }
+        }
+        Channel::Events(_) => {
+            let publish = inner.client.publish(qualified(registry, &topic), message.qos, false, message.payload);
+            let _ = publish.await;
+        }
+        _ => {}
+    }
+}
+
+async fn fulfil(app: &Arc<App>, mut wishes: UnboundedReceiver<Wish>) {
+    while let Some(wish) = wishes.recv().await {
+        match wish {
+            Wish::Config(device, pause) if pause.is_zero() => send_config(app, device).await,
+            Wish::Config(device, pause) => {
+                let app = Arc::clone(app);
+                drop(tokio::spawn(async move {
+                    sleep(pause).await;
+                    send_config(&app, device).await;
+                }));
+            }
+            Wish::Commands(device) => send_commands(app, device).await,
+        }
+    }
+}
+
+async fn send_config(app: &Arc<App>, device: DeviceName) {
+    let Some(inner) = &app.link.0 else { return };
+    let topic = format!("/devices/{}/config", device.id);
+    let name = device.clone();
+    match blocking(app, move |app| app.fleet.store().configs(&name, 1)).await {
+        Ok(configs) => {
+            if let Some(config) = configs.into_iter().next() {
+                let _ = inner.client.publish(topic, QoS::AtLeastOnce, false, config.data).await;
+            }
+        }
+        Err(error) => tracing::warn!("the configuration of {device}: {error}"),
+    }
+}
+
+/// The broker takes a command; whether a device is subscribed it does not say.
+async fn send_commands(app: &Arc<App>, device: DeviceName) {
+    let Some(inner) = &app.link.0 else { return };
+    let name = device.clone();
+    let since = Timestamp::now().plus_seconds(-60);
+    let commands = match blocking(app, move |app| app.fleet.store().waiting_commands(&name, since)).await {
+        Ok(commands) => commands,
+        Err(error) => return tracing::warn!("the commands of {device}: {error}"),
+    };
+    for command in commands {
+        let (id, topic) =
+            (command.id, Topic { device: device.id.as_str(), channel: Channel::Commands(&command.subfolder) });
+        let first = blocking(app, move |app| app.fleet.store().finish_command(id, DELIVERED)).await;
+        if matches!(first, Ok(true)) {
+            let _ = inner.client.publish(topic.to_string(), QoS::AtLeastOnce, false, command.data).await;
+        }
+    }
+}
+
+/// Events that came by HTTP.
+async fn forward(app: &Arc<App>) {
+    let Some(inner) = &app.link.0 else { return };
+    loop {
+        sleep(FETCH).await;
+        let events = match blocking(app, |app| app.fleet.store().take_events(100)).await {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::warn!("events: {error}");
+                continue;
+            }
+        };
+        for event in events {
+            let topic = Topic { device: event.device.id.as_str(), channel: Channel::Events(&event.subfolder) };
+            let topic = qualified(&event.device.registry, &topic);
+            let _ = inner.client.publish(topic, QoS::AtLeastOnce, false, event.data).await;
+        }
+    }
+}
