@@ -67,7 +67,7 @@ fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Resu
     let all = keyrivet.tokens()?;
     let tokens: Vec<_> = all.iter().filter(|token| is_named(uri, &token.info())).collect();
     if tokens.is_empty() {
-        let labels: Vec<_> = all.iter().map(|token| token.info().label).collect();
+        let labels: Vec<_> = all.iter().map(|token| token.info().label.clone()).collect();
         return Err(missing("token", labels, &format!("the store {}", keyrivet.config().store.display())));
     }
     let query = Query { part: Some(Part::PrivateKey), id: uri.id.clone(), label: uri.object.clone() };
