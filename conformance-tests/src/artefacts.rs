@@ -1,14 +1,16 @@
-//! Where cargo put the two libraries under test.
+//! Where cargo put the libraries and programs under test.
 
 use std::path::PathBuf;
 
-/// One of the libraries under test.
+/// One of the libraries and programs under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Artefact {
     /// `libkeyrivet_pkcs11.so`, the PKCS#11 module.
     Module,
     /// `libkeyrivet.so`, the OpenSSL provider; it is installed as `keyrivet.so`.
     Provider,
+    /// `keyrivet-server`, the fleet's registry.
+    Server,
 }
 
 impl Artefact {
@@ -21,6 +23,7 @@ impl Artefact {
         let name = match self {
             Self::Module => "libkeyrivet_pkcs11.so",
             Self::Provider => "libkeyrivet.so",
+            Self::Server => "keyrivet-server",
         };
         let path = build_directory().join(name);
         assert!(

@@ -206,8 +206,8 @@ impl Store {
             let gateway = bound_to.map(|name| existing_device(connection, name)).transpose()?;
             let sql = format!(
                 "SELECT {DEVICE} FROM devices WHERE registry = $1 AND id > $2 \
-                 AND ($3 = 0 OR auth_method IS NOT NULL) \
-                 AND ($4 = 0 OR number IN (SELECT device FROM bindings WHERE gateway = $5)) ORDER BY id LIMIT $6"
+                 AND (CAST($3 AS BIGINT) = 0 OR auth_method IS NOT NULL) \
+                 AND (CAST($4 AS BIGINT) = 0 OR number IN (SELECT device FROM bindings WHERE gateway = $5)) ORDER BY id LIMIT $6"
             );
             let number = gateway.as_ref().map_or(0, |gateway| gateway.number);
             let values = [
