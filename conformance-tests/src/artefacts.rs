@@ -14,7 +14,7 @@ pub enum Artefact {
 }
 
 impl Artefact {
-    /// Its file, as built together with the running test.
+    /// Its file, as built together with the running test or benchmark.
     ///
     /// # Panics
     ///
@@ -35,9 +35,12 @@ impl Artefact {
     }
 }
 
-/// The profile's directory in cargo's target directory: that of the running test, which lies in its `deps`.
+/// The profile's directory in cargo's target directory: a running test lies in its `deps`, the benchmark in itself.
 fn build_directory() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let deps = test.parent().expect("a test lies in a directory");
-    deps.parent().expect("cargo puts tests into target/PROFILE/deps").to_owned()
+    let program = std::env::current_exe().expect("a running program has a path");
+    let mut directory = program.parent().expect("a program lies in a directory");
+    if directory.ends_with("deps") {
+        directory = directory.parent().expect("cargo puts tests into target/PROFILE/deps");
+    }
+    directory.to_owned()
 }
