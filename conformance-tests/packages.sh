@@ -25,13 +25,42 @@ pkg-config                                          pkg-config
 '
 packages_for_tests='
 readelf                                             binutils
+script                                              bsdutils
+kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
 /usr/lib/*/libtss2-tcti-tabrmd.so.0                 libtss2-tcti-tabrmd0
 dbus-daemon                                         dbus
 /usr/lib/postgresql/*/bin/postgres                  postgresql
 rabbitmqctl                                         rabbitmq-server
+stunnel4                                            stunnel4
+/usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl
+python3                                             python3
+gcore                                               gdb
 /usr/lib/llvm-*/lib/libclang-[0-9]*.so*                    libclang-dev
+/usr/sbin/sshd                                      openssh-server
+ssh-keygen                                          openssh-client
+certutil                                            libnss3-tools
+softhsm2-util                                       softhsm2
+/usr/lib/*/p11-kit-proxy.so                         p11-kit-modules
+/usr/lib/python3/dist-packages/PyKCS11/__init__.py  python3-pykcs11
+flock                                               util-linux
+unshare                                             util-linux
+'
+
+packages_for_fuzzing='
+c++                                                 g++
+/usr/include/openssl/core_dispatch.h                libssl-dev
+'
+
+# For tests of programs that Debian 12 does not have.
+packages_for_later_tests='
+/usr/lib/*/ossl-modules/pkcs11.so                   pkcs11-provider
+'
+packages_for_bench='
+/usr/lib/*/pkcs11/libtpm2_pkcs11.so                 libtpm2-pkcs11-1
+/usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl
+sqlite3                                             sqlite3
 '
 
 # require_packages TABLE...: installs what is missing, as root; says what to install otherwise.

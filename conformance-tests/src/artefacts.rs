@@ -1,8 +1,8 @@
-//! Where cargo put the libraries and commands under test.
+//! Where cargo put the libraries and programs under test.
 
 use std::path::PathBuf;
 
-/// One of the libraries or commands under test.
+/// One of the libraries and programs under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Artefact {
     /// `libkeyrivet_pkcs11.so`, the PKCS#11 module.
@@ -13,10 +13,12 @@ pub enum Artefact {
     Command,
     /// `libkeyrivet_mosquitto.so`, the broker's plugin.
     MosquittoPlugin,
+    /// `keyrivet-server`, the fleet's registry.
+    Server,
 }
 
 impl Artefact {
-    /// Its file, as built together with the running test.
+    /// Its file, as built together with the running test or benchmark.
     ///
     /// # Panics
     ///
@@ -27,6 +29,7 @@ impl Artefact {
             Self::Provider => "libkeyrivet.so",
             Self::Command => "keyrivet",
             Self::MosquittoPlugin => "libkeyrivet_mosquitto.so",
+            Self::Server => "keyrivet-server",
         };
         let path = build_directory().join(name);
         assert!(
@@ -38,9 +41,12 @@ impl Artefact {
     }
 }
 
-/// The profile's directory in cargo's target directory: that of the running test, which lies in its `deps`.
+/// The profile's directory in cargo's target directory: a running test lies in its `deps`, the benchmark in itself.
 fn build_directory() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let deps = test.parent().expect("a test lies in a directory");
-    deps.parent().expect("cargo puts tests into target/PROFILE/deps").to_owned()
+    let program = std::env::current_exe().expect("a running program has a path");
+    let mut directory = program.parent().expect("a program lies in a directory");
+    if directory.ends_with("deps") {
+        directory = directory.parent().expect("cargo puts tests into target/PROFILE/deps");
+    }
+    directory.to_owned()
 }

@@ -1,11 +1,14 @@
 //! A device: a folder with a software TPM, a store and a configuration of its own.
 
 use std::cell::{Cell, RefCell};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::artefacts::Artefact;
+use crate::der::der_field;
 use crate::program::{Output, Run as _};
 use crate::software_tpm::SoftwareTpm;
 use crate::tpm_log::Exchange;
@@ -26,6 +29,7 @@ pub struct Device {
     /// How many TPMs it had: each has its own state.
     generation: Cell<u32>,
     mark: Cell<u64>,
+    hold: Cell<Hold>,
     /// Variables of its programs beside the usual ones, or instead of them.
     variables: RefCell<Vec<(String, String)>>,
 }
@@ -48,6 +52,7 @@ impl Device {
             tpm: RefCell::new(None),
             generation: Cell::new(0),
             mark: Cell::new(0),
+            hold: Cell::new(hold),
             variables: RefCell::default(),
         };
         this.link_modules();
@@ -59,6 +64,7 @@ impl Device {
 
     /// Writes the configuration file anew.
     pub fn hold(&self, hold: Hold) {
+        self.hold.set(hold);
         let lock = format!("lock_dir = '{}'\n", self.path("lock").display());
         let hold = match hold {
             Hold::ToTheEnd => "hold_ms = 60000\nhold_at_most_ms = 60000\n",
@@ -70,6 +76,16 @@ impl Device {
     /// Its folder: the working directory of everything that runs on it.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// A wire to its TPM on which harm can be done; for [`Self::use_tcti`].
+    pub fn wire(&self) -> crate::Wire {
+        crate::Wire::to(&self.socket(), &self.path("wire.sock"))
+    }
+
+    /// The same as a device file, over which a TPM that does not answer is noticed.
+    pub fn wire_as_device(&self) -> crate::Wire {
+        crate::Wire::as_device(&self.socket())
     }
 
     /// A file in its folder.
@@ -119,6 +135,7 @@ impl Device {
 
     /// A program that runs on this device: in its folder, with its TPM and store, and a clean environment otherwise.
     pub fn command(&self, program: &str) -> Command {
+        self.wait_for_own_turn_to_end();
         let mut command = Command::new(program);
         command.current_dir(&self.folder).env_clear().envs(self.environment()).envs(self.variables.borrow().clone());
         command
@@ -159,15 +176,9 @@ impl Device {
 
     /// Writes a file that holds a `pkcs11:` URI where a program expects a key (label `PKCS#11 PROVIDER URI`).
     pub fn wrap_uri(&self, uri: &str, file: &str) {
-        let version = b"PKCS#11 Provider URI v1.0";
-        let (version_length, uri_length) = (version.len() as u8, uri.len() as u8);
-        let der = [
-            &[0x30, version_length + uri_length + 4, 0x1a, version_length],
-            &version[..],
-            &[0x0c, uri_length],
-            uri.as_bytes(),
-        ];
-        self.write("uri.der", der.concat());
+        let strings = [der_field(0x1a, b"PKCS#11 Provider URI v1.0"), der_field(0x0c, uri.as_bytes())];
+        let der = der_field(0x30, &strings.concat());
+        self.write("uri.der", der);
         let base64 = self.run(&["openssl", "base64", "-in", "uri.der"]).ok().stdout();
         let (begin, end) = ("-----BEGIN PKCS#11 PROVIDER URI-----", "-----END PKCS#11 PROVIDER URI-----");
         self.write(file, format!("{begin}\n{base64}{end}\n"));
@@ -182,7 +193,8 @@ impl Device {
     pub fn enter(&self) {
         static ENTERED: OnceLock<PathBuf> = OnceLock::new();
         let entered = ENTERED.get_or_init(|| {
-            for (name, value) in self.environment() {
+            let usual = self.environment().into_iter().map(|(name, value)| (name.to_owned(), value));
+            for (name, value) in usual.chain(self.variables.borrow().clone()) {
                 // SAFETY: once per process, at the start of its test, before it starts threads.
                 unsafe { std::env::set_var(name, value) };
             }
@@ -191,9 +203,43 @@ impl Device {
         assert!(*entered == self.folder, "one test in a process: run the tests with 'cargo nextest run'");
     }
 
+    /// Where the test's own process has just used the TPM, waits for its turn to end.
+    ///
+    /// libtss2's `swtpm:` opens a socket for each command, and programs that are started meanwhile inherit it. They would
+    /// then wait for a TPM that waits for their own copy of that socket.
+    fn wait_for_own_turn_to_end(&self) {
+        let inodes: Vec<_> = std::fs::read_dir(self.path("lock"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|file| Some(format!(":{}", file.metadata().ok()?.ino())))
+            .collect();
+        let own = std::process::id().to_string();
+        let held = || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+            locks.lines().any(|line| {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                let file = fields.get(5).is_some_and(|file| inodes.iter().any(|inode| file.ends_with(inode)));
+                file && fields.get(4) == Some(&own.as_str())
+            })
+        };
+        // Somebody who holds it to the end sends nothing by himself.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.hold.get() == Hold::Default && held() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// The names of the TPM commands since [`Self::mark`] (or since the start), refused ones with their code.
     pub fn commands(&self) -> Vec<String> {
         self.exchanges().iter().map(describe).collect()
+    }
+
+    /// Those commands since [`Self::mark`] that the TPM took for an attack: AUTH_FAIL, BAD_AUTH, LOCKOUT.
+    pub fn attacks(&self) -> Vec<String> {
+        let mut commands = self.commands();
+        commands.retain(|command| ["!98e", "!9a2", "!921"].iter().any(|code| command.ends_with(code)));
+        commands
     }
 
     /// What went to the TPM and came back since [`Self::mark`].
@@ -228,8 +274,27 @@ impl Device {
 
     /// Switches the TPM on (again).
     pub fn start_tpm(&self) {
+        self.start(false);
+    }
+
+    /// Restarts the TPM, now without its log, which costs time: nothing can be counted until it is restarted.
+    pub fn silence_tpm(&self) {
+        self.stop_tpm();
+        self.start(true);
+    }
+
+    /// The process id of its TPM.
+    ///
+    /// # Panics
+    ///
+    /// When the TPM is off.
+    pub fn tpm_process_id(&self) -> u32 {
+        self.tpm.borrow().as_ref().expect("the TPM is on").process_id()
+    }
+
+    fn start(&self, quiet: bool) {
         let state = self.path(&format!("tpm{}", self.generation.get()));
-        let tpm = SoftwareTpm::start(&state, &self.socket(), &self.log());
+        let tpm = SoftwareTpm::start(&state, &self.socket(), &self.log(), quiet);
         let before = self.tpm.replace(Some(tpm));
         assert!(before.is_none(), "the TPM was on already");
     }

@@ -5,20 +5,28 @@
 //! what that cost the TPM. Nothing is shared between tests, and all of it is gone when the device is dropped.
 
 mod artefacts;
+mod der;
 mod device;
 mod pki;
 mod postgresql;
 mod program;
+mod rabbitmq;
+mod resource_manager;
 mod server;
 mod software_tpm;
 mod token;
 mod tpm_log;
+mod wire;
 
 pub use artefacts::Artefact;
+pub use der::der_field;
 pub use device::{Device, Hold};
 pub use pki::Pki;
 pub use postgresql::Cluster;
 pub use program::{Output, Run};
-pub use server::{Server, free_port};
+pub use rabbitmq::RabbitMq;
+pub use resource_manager::ResourceManager;
+pub use server::{Server, free_port, say_hello};
 pub use token::{SO_PIN, Token};
 pub use tpm_log::Exchange;
+pub use wire::{Harm, Wire};

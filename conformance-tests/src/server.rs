@@ -1,5 +1,6 @@
-//! Servers (mosquitto, nginx) as child processes on 127.0.0.1.
+//! Servers (mosquitto, nginx) as child processes on 127.0.0.1, and a word with them.
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +14,29 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("127.0.0.1 has a free port");
     listener.local_addr().expect("a listening socket has an address").port()
+}
+
+/// Runs a client that sends on what it reads, to a server that sends it back in reverse (`openssl s_server -rev`); what
+/// the client printed until it had the answer, or else ended.
+pub fn say_hello(client: &mut Command) -> String {
+    let mut process = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let process = process.as_mut().expect("the client starts");
+    // The client ends with its input, so that is left open until the answer is there.
+    let mut input = process.stdin.take().expect("the client has an input");
+    let _ = input.write_all(b"hello\n");
+    let (mut printed, mut buffer) = (Vec::new(), [0; 4096]);
+    let output = process.stdout.as_mut().expect("the client has an output");
+    while !String::from_utf8_lossy(&printed).contains("olleh") {
+        match output.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => printed.extend_from_slice(&buffer[..length]),
+        }
+    }
+    drop(input);
+    let _ = output.read_to_end(&mut printed);
+    let _ = process.stderr.as_mut().expect("the client has an error output").read_to_end(&mut printed);
+    let _ = process.wait();
+    String::from_utf8_lossy(&printed).into_owned()
 }
 
 /// A server that is ended, by its process id, when this is dropped.

@@ -27,8 +27,9 @@ pub(crate) struct SoftwareTpm {
 }
 
 impl SoftwareTpm {
-    /// Starts one whose state is in `state` and whose data socket is `socket`; its log is continued.
-    pub(crate) fn start(state: &Path, socket: &Path, log: &Path) -> Self {
+    /// Starts one whose state is in `state` and whose data socket is `socket`; its log is continued, unless it is told
+    /// to keep `quiet`.
+    pub(crate) fn start(state: &Path, socket: &Path, log: &Path, quiet: bool) -> Self {
         let control = control_socket(socket);
         assert!(
             control.as_os_str().len() < LONGEST_SOCKET_PATH,
@@ -45,7 +46,7 @@ impl SoftwareTpm {
             .arg("--ctrl")
             .arg(format!("type=unixio,path={}", control.display()))
             .arg("--log")
-            .arg(format!("file={},level=20", log.display()))
+            .arg(format!("file={},level={}", log.display(), if quiet { 0 } else { 20 }))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -54,6 +55,11 @@ impl SoftwareTpm {
         let mut this = Self { process, socket: socket.to_owned(), log: log.to_owned() };
         this.wait_for_answer();
         this
+    }
+
+    /// Its process id.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Everything it was asked and answered from the byte `from` of its log on.

@@ -25,6 +25,11 @@ impl<'a> Token<'a> {
         let init = ["--init-pin", "--token-label", label, "--new-pin", pin];
         let _ = device.pkcs11_tool(&[&init[..], &so[..]].concat()).ok();
         device.write(&format!("{label}.pin"), pin);
+        Self::existing(device, label, pin)
+    }
+
+    /// One that an earlier [`Self::new`] made on this device.
+    pub fn existing(device: &'a Device, label: &str, pin: &str) -> Self {
         Self { device, label: label.into(), pin: pin.into() }
     }
 

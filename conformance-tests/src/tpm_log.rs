@@ -25,6 +25,12 @@ impl Exchange {
     }
 }
 
+/// The code of a command by its name.
+pub(crate) fn command_code(name: &str) -> u32 {
+    let known = COMMANDS.iter().find(|(_, known)| *known == name);
+    known.unwrap_or_else(|| panic!("no command is called {name}")).0
+}
+
 /// Every exchange in `log`, in their order.
 pub(crate) fn exchanges(log: &str) -> Vec<Exchange> {
     let mut found: Vec<Exchange> = Vec::new();

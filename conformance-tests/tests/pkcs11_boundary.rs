@@ -58,44 +58,6 @@ fn no_function_crashes_or_works_with_nothing_but_nulls() {
 }
 
 #[test]
-fn a_null_where_the_standard_forbids_it_is_a_bad_argument() {
-    let device = Device::new();
-    let _token = Token::new(&device, "dev", "1234");
-    let raw = Raw::initialised(&device);
-    let session = raw.open(0);
-    raw.login(session, CKU_USER, raw::PIN).unwrap();
-    let bad = Err(CKR_ARGUMENTS_BAD);
-    let (mut number, mut byte) = (1, 0u8);
-    assert_eq!(call!(raw, C_GetInfo(null_mut())), bad);
-    assert_eq!(call!(raw, C_GetFunctionList(null_mut())), bad);
-    assert_eq!(call!(raw, C_GetInterfaceList(null_mut(), null_mut())), bad);
-    assert_eq!(call!(raw, C_GetInterface(null_mut(), null_mut(), null_mut(), 0)), bad);
-    assert_eq!(call!(raw, C_GetSlotList(CK_TRUE, null_mut(), null_mut())), bad);
-    assert_eq!(call!(raw, C_GetSlotInfo(0, null_mut())), bad);
-    assert_eq!(call!(raw, C_GetTokenInfo(0, null_mut())), bad);
-    assert_eq!(call!(raw, C_GetMechanismList(0, null_mut(), null_mut())), bad);
-    assert_eq!(call!(raw, C_GetMechanismInfo(0, CKM_ECDSA, null_mut())), bad);
-    assert_eq!(call!(raw, C_InitToken(0, &mut byte, 1, null_mut())), bad);
-    assert_eq!(call!(raw, C_SetPIN(session, null_mut(), 4, &mut byte, 1)), bad);
-    assert_eq!(call!(raw, C_OpenSession(0, CKF_SERIAL_SESSION, null_mut(), None, null_mut())), bad);
-    assert_eq!(call!(raw, C_GetSessionInfo(session, null_mut())), bad);
-    assert_eq!(call!(raw, C_Login(session, CKU_USER, null_mut(), 4)), bad);
-    assert_eq!(call!(raw, C_CreateObject(session, null_mut(), 1, &mut number)), bad);
-    assert_eq!(call!(raw, C_CreateObject(session, null_mut(), 0, null_mut())), bad);
-    assert_eq!(call!(raw, C_GetAttributeValue(session, 1, null_mut(), 1)), bad);
-    assert_eq!(call!(raw, C_SetAttributeValue(session, 1, null_mut(), 1)), bad);
-    assert_eq!(call!(raw, C_FindObjectsInit(session, null_mut(), 1)), bad);
-    assert_eq!(call!(raw, C_FindObjects(session, null_mut(), 1, &mut number)), bad);
-    assert_eq!(call!(raw, C_FindObjects(session, &mut number, 1, null_mut())), bad);
-    let nothing = null_mut();
-    assert_eq!(call!(raw, C_GenerateKeyPair(session, nothing, null_mut(), 0, null_mut(), 0, &mut 0, &mut 0)), bad);
-    assert_eq!(call!(raw, C_SeedRandom(session, null_mut(), 1)), bad);
-    assert_eq!(call!(raw, C_GenerateRandom(session, null_mut(), 1)), bad);
-    assert_eq!(call!(raw, C_WaitForSlotEvent(CKF_DONT_BLOCK, null_mut(), null_mut())), bad);
-    assert_eq!(call!(raw, C_Finalize((&raw mut byte).cast())), bad);
-}
-
-#[test]
 fn an_impossible_length_is_refused_without_reading_a_byte() {
     let device = Device::new();
     let _token = Token::new(&device, "dev", "1234");

@@ -95,7 +95,8 @@ fn a_new_token_waits_for_its_user_pin_which_only_the_security_officer_sets() {
     call!(raw, C_InitToken(0, pin, length, label.as_mut_ptr())).unwrap();
     let info = raw.token_info(0);
     assert_eq!(info.label, label);
-    let flags = CKF_TOKEN_INITIALIZED | CKF_RNG | CKF_LOGIN_REQUIRED | CKF_DUAL_CRYPTO_OPERATIONS;
+    let flags =
+        CKF_TOKEN_INITIALIZED | CKF_RNG | CKF_LOGIN_REQUIRED | CKF_DUAL_CRYPTO_OPERATIONS | CKF_RESTORE_KEY_NOT_NEEDED;
     assert_eq!(info.flags, flags);
     let session = raw.open(0);
     assert_eq!(call!(raw, C_InitToken(0, pin, length, label.as_mut_ptr())), Err(CKR_SESSION_EXISTS));

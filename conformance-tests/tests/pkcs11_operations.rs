@@ -6,7 +6,6 @@ use std::ptr::null_mut;
 
 use conformance_tests::{Device, Token};
 use cryptoki_sys::*;
-use openssl::ecdsa::EcdsaSig;
 use openssl::hash::{MessageDigest, hash};
 use openssl::pkey::{PKey, Public};
 use openssl::sign::{RsaPssSaltlen, Verifier};
@@ -29,12 +28,6 @@ fn rsa(raw: &Raw, session: CK_SESSION_HANDLE) -> (CK_OBJECT_HANDLE, CK_OBJECT_HA
 
 fn openssl_key(raw: &Raw, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> PKey<Public> {
     PKey::public_key_from_der(&raw.get(session, key, CKA_PUBLIC_KEY_INFO).unwrap()).unwrap()
-}
-
-fn der(signature: &[u8]) -> Vec<u8> {
-    let number = |bytes| openssl::bn::BigNum::from_slice(bytes).unwrap();
-    let (r, s) = signature.split_at(signature.len() / 2);
-    EcdsaSig::from_private_components(number(r), number(s)).unwrap().to_der().unwrap()
 }
 
 fn sign_in_parts(raw: &Raw, session: CK_SESSION_HANDLE, parts: &[&[u8]]) -> raw::Rv<Vec<u8>> {
@@ -72,7 +65,7 @@ fn messages_are_hashed_and_signed_at_once_and_in_parts() {
         let in_parts = sign_in_parts(&raw, session, &[&MESSAGE[..5], b"", &MESSAGE[5..]]).unwrap();
         for signature in [at_once, in_parts] {
             raw.verify(session, kind, public, MESSAGE, &signature).unwrap();
-            let signature = if public == ec.0 { der(&signature) } else { signature };
+            let signature = if public == ec.0 { raw::ecdsa_der(&signature) } else { signature };
             let mut verifier = Verifier::new(digest, &key).unwrap();
             assert!(verifier.verify_oneshot(&signature, MESSAGE).unwrap(), "{kind:#x}");
         }
@@ -163,8 +156,9 @@ fn an_operation_ends_as_the_standard_says() {
 fn keys_are_used_only_for_what_they_are() {
     let (_device, raw, session) = open("1234");
     let (public, private) = raw.generate_ec(session, false);
-    assert_eq!(raw.sign_init(session, CKM_ECDSA, public), Err(CKR_KEY_HANDLE_INVALID));
-    assert_eq!(raw.verify(session, CKM_ECDSA, private, &[1; 32], &[1; 64]), Err(CKR_KEY_HANDLE_INVALID));
+    assert_eq!(raw.sign_init(session, CKM_ECDSA, public), Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
+    let refused = raw.verify(session, CKM_ECDSA, private, &[1; 32], &[1; 64]);
+    assert_eq!(refused, Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
     assert_eq!(raw.sign_init(session, CKM_ECDSA, 0), Err(CKR_KEY_HANDLE_INVALID));
     let template = [(CKA_EC_PARAMS, raw::P256.to_vec())];
     let only = [(CKA_ALLOWED_MECHANISMS, number(CKM_ECDSA_SHA384)), (CKA_TOKEN, flag(true))];

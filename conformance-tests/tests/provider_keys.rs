@@ -121,7 +121,11 @@ fn a_key_file_is_read_behind_other_text_and_among_other_pem_blocks() {
         for activation in ALL {
             let request = "req -new -key both.pem -subj /CN=x -out x.csr";
             let _ = activation.openssl(&device, request).ok().silent();
-            let _ = activation.openssl(&device, "x509 -in both.pem -noout -subject").ok().silent().says("CN = x");
+            let _ = activation
+                .openssl(&device, "x509 -in both.pem -noout -subject -nameopt RFC2253")
+                .ok()
+                .silent()
+                .says("CN=x");
         }
     }
 }
@@ -149,8 +153,6 @@ fn pss_signatures_have_a_salt_as_long_as_the_digest_and_are_labelled_so() {
             let verify = format!("{pss} -sigopt rsa_pss_saltlen:48 -verify key.pub -signature signature key.pem");
             let _ = plain_openssl(&device, &verify).ok();
         }
-        let other = format!("{pss} -sigopt rsa_pss_saltlen:20 -sign key.pem -out signature key.pem");
-        let _ = activation.openssl(&device, &other).fails_with("use pss_saltlen:digest");
         let request = "req -new -key key.pem -subj /CN=x -sha256 -out x.csr -sigopt rsa_padding_mode:pss";
         let _ = activation.openssl(&device, &format!("{request} -sigopt rsa_pss_saltlen:32")).ok();
         let text = plain_openssl(&device, "req -in x.csr -noout -verify -text").ok();

@@ -5,7 +5,7 @@ mod activation;
 use std::process::Stdio;
 
 use activation::{ALL, Activation};
-use conformance_tests::{Device, Hold, Run as _, Server, free_port};
+use conformance_tests::{Device, Hold, Server, free_port, say_hello};
 
 #[test]
 fn tls_1_2_works_with_rsa_keys() {
@@ -25,6 +25,28 @@ fn tls_1_3_works_with_rsa_keys() {
 #[test]
 fn tls_1_3_works_with_ec_keys() {
     handshakes(["EC", "group:P-256"], "-tls1_3");
+}
+
+#[test]
+fn tls_1_3_and_1_2_work_with_rsa_pss_keys() {
+    for version in ["-tls1_2", "-tls1_3"] {
+        handshakes(["RSA-PSS", "rsa_keygen_bits:2048"], version);
+    }
+}
+
+#[test]
+fn the_rsa_key_exchange_of_tls_1_2_decrypts_once_in_the_tpm() {
+    let device = Device::with_hold(Hold::Default);
+    device.new_key_file(["RSA", "rsa_keygen_bits:2048"], "key.pem");
+    let names = "req -x509 -new -key key.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost -out crt.pem";
+    let _ = Activation::DefaultFirst.openssl(&device, names).ok();
+    for activation in ALL {
+        let (said, cost) = handshake(&device, activation, "-tls1_2 -cipher AES256-GCM-SHA384");
+        assert!(said.contains("Verify return code: 0 (ok)") && said.contains("olleh"), "{activation:?}: {said}");
+        for name in ["RSA_Decrypt", "Sign"] {
+            assert_eq!(cost.iter().filter(|command| *command == name).count(), 1, "{activation:?} {cost:?}");
+        }
+    }
 }
 
 /// Handshakes with the same key and certificate on both sides; each group of ephemeral keys, each activation.
@@ -59,11 +81,8 @@ fn handshake(device: &Device, activation: Activation, options: &str) -> (String,
     device.mark();
     let connect =
         format!("s_client -connect 127.0.0.1:{port} -verify_return_error -verify_hostname localhost {peers} {options}");
-    let mut client = device.command("sh");
-    // s_client ends with its input: it is kept open until the answer is there.
-    let line =
-        format!("(echo hello; for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done) | timeout 20 openssl {connect}");
-    let output = client.env("OPENSSL_CONF", &configuration).args(["-c", &line]).run();
+    let mut client = device.command("openssl");
+    let said = say_hello(client.env("OPENSSL_CONF", &configuration).args(connect.split_whitespace()));
     let cost = device.commands();
-    (format!("{output}\nserver: {}", server.output()), cost)
+    (format!("{said}\nserver: {}", server.output()), cost)
 }

@@ -1,16 +1,22 @@
 //! Through the resource manager tpm2-abrmd, which virtualises the TPM's slots for every connection.
 
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+mod forks;
+mod raw;
 
-use conformance_tests::{Device, Hold, Run as _, Token};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::ptr::null_mut;
+
+use conformance_tests::{Device, Hold, ResourceManager, Token};
+use cryptoki_sys::*;
+use forks::{Child, Way, child, count};
+use raw::{PIN, Raw, call, number};
 
 #[test]
 fn tokens_and_keys_work_through_a_resource_manager() {
     let device = Device::with_hold(Hold::Default);
-    let manager = ResourceManager::start(&device);
-    device.use_tcti(&manager.tcti);
+    let _manager = ResourceManager::start(&device);
     let (gateway, sensor) = (Token::new(&device, "gateway", "123456"), Token::new(&device, "sensor", ""));
     gateway.generate("rsa:2048", "key", "01");
     sensor.generate("EC:prime256v1", "key", "01");
@@ -24,14 +30,14 @@ fn tokens_and_keys_work_through_a_resource_manager() {
     }
 }
 
+/// It takes 27 connections at a time.
 #[test]
-fn four_signers_at_once_share_a_resource_manager() {
+fn sixty_four_signers_at_once_share_a_resource_manager() {
     let device = Device::with_hold(Hold::Default);
-    let manager = ResourceManager::start(&device);
-    device.use_tcti(&manager.tcti);
+    let _manager = ResourceManager::start(&device);
     let token = Token::new(&device, "gateway", "123456");
     token.generate("EC:prime256v1", "key", "01");
-    let signers: Vec<_> = (0..4)
+    let signers: Vec<_> = (0..64)
         .map(|number| {
             let mut command = device.command("openssl");
             command.env("OPENSSL_CONF", device.openssl_conf()).stderr(Stdio::piped());
@@ -46,45 +52,96 @@ fn four_signers_at_once_share_a_resource_manager() {
     }
 }
 
-/// tpm2-abrmd on a D-Bus of its own; both end with it.
-struct ResourceManager {
-    tcti: String,
-    processes: [Child; 2],
+#[test]
+fn a_resource_manager_that_is_not_there_is_named() {
+    let device = Device::with_hold(Hold::Default);
+    let token = Token::new(&device, "gateway", "");
+    token.generate("EC:prime256v1", "key", "01");
+    let sign = || device.openssl(&["dgst", "-sha256", "-sign", &token.uri("key"), "-out", "signature", "openssl.cnf"]);
+    let manager = ResourceManager::start(&device);
+    let _ = sign().ok();
+    // A bus without that manager; no bus.
+    let nobody = "tabrmd:bus_name=nobody.at.all,bus_type=session";
+    device.use_tcti(nobody);
+    let _ = sign().fails_with("nobody.at.all was not provided").says(&format!("no TPM at '{nobody}'"));
+    drop(manager);
+    let _ = sign().fails_with("D-Bus at unix:path=");
 }
 
-impl ResourceManager {
-    fn start(device: &Device) -> Self {
-        let address = format!("unix:path={}", device.path("dbus").display());
-        let mut bus = device.command("dbus-daemon");
-        let bus = start(bus.args(["--session", "--nofork", "--nopidfile", "--address", &address]));
-        wait_until("the D-Bus", || device.path("dbus").exists());
-        let mut manager = device.command("tpm2-abrmd");
-        manager.args(["--session", "--allow-root", &format!("--tcti={}", device.tcti())]);
-        let manager = start(manager.env("DBUS_SESSION_BUS_ADDRESS", &address));
-        let this = Self { tcti: "tabrmd:bus_type=session".into(), processes: [manager, bus] };
-        device.set_variable("DBUS_SESSION_BUS_ADDRESS", &address);
-        wait_until("tpm2-abrmd", || device.command("tpm2_getrandom").args(["-T", &this.tcti, "4"]).run().succeeded());
-        this
+/// A process that is logged in, has signed, and idles.
+struct Idle {
+    process: Child,
+    wire: UnixStream,
+}
+
+impl Idle {
+    fn start(raw: &Raw) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let process = child(Way::Exit, || {
+            let signer = Signer::new(raw);
+            signer.sign();
+            (&theirs).write_all(&[1]).unwrap();
+            (&theirs).read_exact(&mut [0]).unwrap();
+            signer.sign();
+        });
+        drop(theirs);
+        (&ours).read_exact(&mut [0]).expect("it signs before it idles");
+        Self { process, wire: ours }
+    }
+
+    /// Has it sign once more, and end.
+    fn end(mut self) {
+        self.wire.write_all(&[1]).unwrap();
+        self.process.join();
     }
 }
 
-impl Drop for ResourceManager {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = Command::new("kill").arg(process.id().to_string()).status();
-            let _ = process.wait();
-        }
+struct Signer<'a> {
+    raw: &'a Raw,
+    session: CK_SESSION_HANDLE,
+    key: CK_OBJECT_HANDLE,
+}
+
+impl<'a> Signer<'a> {
+    fn new(raw: &'a Raw) -> Self {
+        call!(raw, C_Initialize(null_mut())).unwrap();
+        let session = raw.open(0);
+        raw.login(session, CKU_USER, PIN).unwrap();
+        let key = raw.find(session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
+        Self { raw, session, key }
+    }
+
+    fn sign(&self) {
+        self.raw.sign_init(self.session, CKM_ECDSA, self.key).unwrap();
+        self.raw.sign(self.session, &[7; 32]).unwrap();
     }
 }
 
-fn start(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it is installed")
+#[test]
+fn seventy_processes_idle_logged_in_and_the_seventy_first_signs() {
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    let _manager = ResourceManager::start(&device);
+    let raw = Raw::load(&device);
+    let idle: Vec<_> = (0..70).map(|_| Idle::start(&raw)).collect();
+    let signer = Signer::new(&raw);
+    (0..3).for_each(|_| signer.sign());
+    idle.into_iter().for_each(Idle::end);
+    signer.sign();
+    forks::assert_no_attack(&device);
 }
 
-fn wait_until(what: &str, ready: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !ready() {
-        assert!(Instant::now() < deadline, "{what} does not answer");
-        sleep(Duration::from_millis(20));
-    }
+#[test]
+fn a_process_idles_logged_in_while_another_signs_again_and_again() {
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    let _manager = ResourceManager::start(&device);
+    let raw = Raw::load(&device);
+    let idle = Idle::start(&raw);
+    let signer = Signer::new(&raw);
+    let signatures = count(1_000, 70_000);
+    (0..signatures).for_each(|_| signer.sign());
+    idle.end();
+    signer.sign();
+    println!("{signatures} signatures beside an idle process");
 }

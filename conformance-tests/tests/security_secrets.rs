@@ -2,7 +2,9 @@
 //!
 //! The secrets are worked out here independently of Keyrivet: HKDF by OpenSSL, unsealing by tpm2-tools.
 
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use conformance_tests::{Device, SO_PIN, Token};
 use openssl::hash::MessageDigest;
@@ -41,6 +43,83 @@ fn no_pin_and_no_secret_is_in_the_bytes_that_go_to_the_tpm_or_come_back() {
     for id in keys {
         let value = hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat());
         assert!(!found(&bytes, &value), "a key's authValue went over the bus");
+    }
+}
+
+/// A program that logs in and signs, and says where it is. It wipes its own PIN, so that what is found is Keyrivet's.
+const CLIENT: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+#include <unistd.h>
+typedef unsigned long UL;
+typedef struct { UL type; void *value; UL length; } Attribute;
+typedef struct { UL type; void *value; UL length; } Mechanism;
+static char go;
+static void at(char stage) { write(1, &stage, 1); read(0, &go, 1); }
+int main(int count, char **words) {
+    void *module = dlopen(words[1], RTLD_NOW);
+#define F(name, ...) ((UL (*)(__VA_ARGS__))dlsym(module, #name))
+    UL session, key, found, class = 3, length = 128;
+    unsigned char pin[64], signature[128];
+    Attribute wanted = { 0, &class, sizeof class };
+    Mechanism ecdsa = { 0x1044, 0, 0 };
+    UL failed = F(C_Initialize, void *)(0) | F(C_OpenSession, UL, UL, void *, void *, UL *)(0, 4, 0, 0, &session);
+    int size = read(0, pin, sizeof pin);
+    failed |= F(C_Login, UL, UL, void *, UL)(session, 1, pin, size);
+    explicit_bzero(pin, sizeof pin);
+    if (failed) return 1;
+    at('i');
+    failed |= F(C_FindObjectsInit, UL, Attribute *, UL)(session, &wanted, 1);
+    failed |= F(C_FindObjects, UL, UL *, UL, UL *)(session, &key, 1, &found);
+    failed |= F(C_SignInit, UL, Mechanism *, UL)(session, &ecdsa, key);
+    failed |= F(C_Sign, UL, void *, UL, void *, UL *)(session, "message", 7, signature, &length);
+    if (failed) return 1;
+    at('s');
+    failed |= F(C_Logout, UL)(session);
+    at('o');
+    return failed != 0;
+}
+"#;
+
+#[test]
+fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", FIRST_PIN);
+    token.generate("EC:prime256v1", "ec", "01");
+    device.write("client.c", CLIENT);
+    let _ = device.run(&["cc", "-O1", "-w", "-o", "client", "client.c"]).ok();
+    let mut command = device.command("./client");
+    let mut client = command.arg(device.module()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, mut stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    stdin.write_all(FIRST_PIN.as_bytes()).unwrap();
+    let mut dumps = Vec::new();
+    for stage in ["i", "s", "o"] {
+        let mut reached = [0];
+        stdout.read_exact(&mut reached).expect("the client goes on");
+        assert_eq!(reached, stage.as_bytes());
+        let core = device.path(&format!("core-{stage}"));
+        let name = core.to_str().unwrap();
+        let _ = device.run(&["gcore", "-o", name, &client.id().to_string()]).ok();
+        dumps.push((stage, device.read(&format!("core-{stage}.{}", client.id()))));
+        stdin.write_all(b"g").unwrap();
+    }
+    assert!(client.wait().unwrap().success());
+
+    let file = TokenFile::read(&device);
+    let secret = file.unseal(&device, FIRST_PIN);
+    let mut wanted = vec![
+        ("PIN", FIRST_PIN.as_bytes().to_vec()),
+        ("PIN's authValue", hkdf(&file.salt, FIRST_PIN.as_bytes(), b"PIN")),
+        ("token secret", secret.clone()),
+    ];
+    let [id] = &file.object_ids()[..] else { panic!("one key") };
+    wanted.push(("key's authValue", hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat())));
+    for (stage, dump) in dumps {
+        assert!(found(&dump, b"keyrivet"), "the dump at '{stage}' is of our client");
+        for (name, value) in &wanted {
+            assert!(!found(&dump, value), "the {name} is in the core dump at '{stage}'");
+        }
     }
 }
 
@@ -92,7 +171,7 @@ fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
 }
 
 fn found(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
+    memchr::memmem::find(bytes, wanted).is_some()
 }
 
 /// The bytes that `name = "hexadecimal"` stands for.

@@ -12,12 +12,12 @@ use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
 
 #[test]
-fn thirty_two_signers_at_once_all_succeed() {
+fn sixty_four_signers_at_once_all_succeed() {
     let device = Device::with_hold(Hold::Default);
     let (gateway, sensor) = (Token::new(&device, "gateway", "123456"), Token::new(&device, "sensor", ""));
     gateway.generate("EC:prime256v1", "ec", "01");
     sensor.generate("EC:prime256v1", "ec", "01");
-    let signers: Vec<_> = (0..32)
+    let signers: Vec<_> = (0..64)
         .map(|number| {
             let token = if number % 2 == 0 { &gateway } else { &sensor };
             start(sign(&device, &token.uri("ec"), &format!("signature{number}")))
@@ -54,6 +54,7 @@ fn servers_killed_while_they_hold_a_key_leave_nothing_that_stops_the_next() {
         drop(server);
     }
     let _ = sign(&device, "server.pem", "signature").run().ok();
+    assert_eq!(handles(&device), "", "whoever comes next tidies up");
     let token = Token::new(&device, "gateway", "123456");
     token.generate("rsa:2048", "rsa", "01");
     let _ = sign(&device, &token.uri("rsa"), "signature").run().ok();

@@ -158,7 +158,7 @@ fn first_of_sequence(der: &[u8]) -> Option<(AnyRef<'_>, SliceReader<'_>)> {
 /// Whether DER says to be a `TPMKey`, well-formed or not.
 ///
 /// Its first bytes tell, so that a damaged file of ours is called damaged, and not passed over as somebody else's.
-fn is_tpm_key(der: &[u8]) -> bool {
+pub(crate) fn is_tpm_key(der: &[u8]) -> bool {
     let mut reader = match SliceReader::new(der) {
         Ok(reader) => reader,
         Err(_) => return false,
@@ -175,17 +175,22 @@ fn tss2_key(
     passphrase: &Passphrase,
 ) -> Result<Option<ProviderKey>> {
     let file = Tss2Key::from_der(der)?;
-    if Family::of(&file.public_key()?) != family {
+    if Family::of_area(&file.public_area()?)? != family {
         return Ok(None);
     }
-    let mut key = provider.keyrivet()?.key_from_tss2(&file)?;
+    key_of_file(provider, &file, passphrase).map(Some)
+}
+
+/// The key of a key file, with the authorisation that it needs. Costs no TPM command but a login's.
+pub(crate) fn key_of_file(provider: &Arc<Provider>, file: &Tss2Key, passphrase: &Passphrase) -> Result<ProviderKey> {
+    let mut key = provider.keyrivet()?.key_from_tss2(file)?;
     if let Some(token) = key.token() {
         open_token(token, None, passphrase)?;
     } else if key.needs_authorisation() {
         let value = passphrase.ask("TPM key")?;
         key.authorise(value);
     }
-    Ok(Some(ProviderKey::private(Arc::clone(provider), key)))
+    Ok(ProviderKey::private(Arc::clone(provider), key))
 }
 
 /// SEQUENCE { VisibleString "PKCS#11 Provider URI v1.0", UTF8String uri }.
@@ -216,7 +221,7 @@ fn uri_key(
 ) -> Result<Option<ProviderKey>> {
     let private = selection == 0 || selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0;
     let expected = if private { OSSL_STORE_INFO_PKEY } else { OSSL_STORE_INFO_PUBKEY };
-    let mut store = Store::open(Arc::clone(provider), uri)?;
+    let mut store = Store::open_pkcs11(Arc::clone(provider), uri)?;
     store.expect(expected);
     store.first_key(family, passphrase)
 }

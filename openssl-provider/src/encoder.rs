@@ -7,9 +7,10 @@ use keyrivet_core::algorithm::Curve;
 use keyrivet_core::public_key::PublicKey;
 use keyrivet_core::{Error, Result};
 
+use crate::algorithm_identifier;
 use crate::ffi::core::Bio;
 use crate::ffi::core_abi::*;
-use crate::key::ProviderKey;
+use crate::key::{Family, ProviderKey, PssLimits};
 
 /// A form that keys are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +49,8 @@ impl Format {
 /// Writes a key.
 pub(crate) fn encode(format: Format, key: &ProviderKey, selection: u32, bio: &mut Bio<'_>) -> Result<()> {
     let content = match format {
-        Format::SpkiDer => public(key)?.to_spki_der()?,
-        Format::SpkiPem => pem("PUBLIC KEY", &public(key)?.to_spki_der()?)?,
+        Format::SpkiDer => spki(key)?,
+        Format::SpkiPem => pem("PUBLIC KEY", &spki(key)?)?,
         Format::RsaDer => public(key)?.to_rsa_der()?,
         Format::RsaPem => pem("RSA PUBLIC KEY", &public(key)?.to_rsa_der()?)?,
         Format::Tss2Der => private(key)?.to_der()?,
@@ -63,7 +64,20 @@ fn public(key: &ProviderKey) -> Result<&PublicKey> {
     key.public_key().ok_or_else(|| Error::Unsupported("writing a key that has no public part".into()))
 }
 
+fn spki(key: &ProviderKey) -> Result<Vec<u8>> {
+    let public_key = public(key)?;
+    match key.family() {
+        Family::RsaPss => algorithm_identifier::pss_public_key(public_key, key.pss_limits()),
+        Family::Rsa | Family::Ec => public_key.to_spki_der(),
+    }
+}
+
 fn private(key: &ProviderKey) -> Result<&keyrivet_core::tss2_pem::Tss2Key> {
+    if key.is_ephemeral() {
+        return Err(Error::Unsupported(
+            "writing a key that was made for a handshake: to have one, name its parent".into(),
+        ));
+    }
     let key = key.private_key().ok_or_else(|| Error::Unsupported("writing a key that has no private part".into()))?;
     key.tss2().ok_or_else(|| Error::Unsupported("writing a key that is in the TPM for good to a file".into()))
 }
@@ -79,7 +93,8 @@ fn text(key: &ProviderKey, selection: u32) -> Result<String> {
     let shows_private = selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0 && key.private_key().is_some();
     let (title, place) = if shows_private { ("Private-Key", ", in the TPM") } else { ("Public-Key", "") };
     let public_key = public(key)?;
-    let mut text = format!("{title}: ({} bit{place})\n", public_key.bits());
+    let kind = if key.family() == Family::RsaPss { "RSA-PSS " } else { "" };
+    let mut text = format!("{kind}{title}: ({} bit{place})\n", public_key.bits());
     match public_key {
         PublicKey::Rsa { modulus, exponent } => {
             let name = if shows_private { "modulus" } else { "Modulus" };
@@ -89,6 +104,11 @@ fn text(key: &ProviderKey, selection: u32) -> Result<String> {
             let exponent = exponent.iter().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
             let name = if shows_private { "publicExponent" } else { "Exponent" };
             let _ = writeln!(text, "{name}: {exponent} (0x{exponent:x})");
+            if let Some(PssLimits { hash, salt_length }) = key.pss_limits() {
+                let hash = hash.name();
+                let _ = writeln!(text, "Hash Algorithm: {hash}\nMask Algorithm: MGF1 with {hash}");
+                let _ = writeln!(text, "Minimum Salt Length: {salt_length}");
+            }
         }
         PublicKey::Ec { curve, point } => {
             let nist = match curve {

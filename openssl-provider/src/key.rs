@@ -1,10 +1,11 @@
 //! A key as OpenSSL's key management sees it: a private key in the TPM, or a public key on its own.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
-use keyrivet_core::algorithm::Curve;
+use keyrivet_core::algorithm::{Curve, HashAlgorithm};
 use keyrivet_core::key::Key;
+use keyrivet_core::public_area::{FixedScheme, PublicArea};
 use keyrivet_core::public_key::{PublicKey, ecdsa_signature_der_max_length};
 use keyrivet_core::{Error, Result};
 
@@ -16,11 +17,16 @@ use crate::tls::Ephemeral;
 /// The digest taken where the application names none.
 pub(crate) const DEFAULT_DIGEST: &CStr = c"SHA256";
 
+/// The only mask generation function there is.
+const MGF1: &str = "MGF1";
+
 /// A type of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     /// RSA.
     Rsa,
+    /// RSA for PSS signatures only.
+    RsaPss,
     /// Elliptic curves.
     Ec,
 }
@@ -30,6 +36,7 @@ impl Family {
     pub(crate) fn name(self) -> &'static CStr {
         match self {
             Self::Rsa => c"RSA",
+            Self::RsaPss => c"RSA-PSS",
             Self::Ec => c"EC",
         }
     }
@@ -42,31 +49,50 @@ impl Family {
         }
     }
 
+    /// The type of a private key.
+    pub(crate) fn of_area(area: &PublicArea) -> Result<Self> {
+        Ok(match area.scheme {
+            Some(FixedScheme::RsaPss(_)) => Self::RsaPss,
+            _ => Self::of(area.public_key()?),
+        })
+    }
+
+    /// The type of keys whose signature algorithm signs with these too.
+    pub(crate) fn signs_as(self) -> Self {
+        match self {
+            Self::Rsa | Self::RsaPss => Self::Rsa,
+            Self::Ec => Self::Ec,
+        }
+    }
+
     /// The name of an operation's implementation for these keys, where it is not that of the keys.
     pub(crate) fn operation_name(self, operation: u32) -> &'static CStr {
         match (self, operation) {
             (Self::Ec, OSSL_OP_SIGNATURE) => c"ECDSA",
             (Self::Ec, OSSL_OP_KEYEXCH) => c"ECDH",
+            (Self::RsaPss, OSSL_OP_SIGNATURE) => c"RSA",
             _ => self.name(),
         }
     }
 
     /// What [`ProviderKey::answer`] knows.
     pub(crate) fn gettable(self) -> &'static [Descriptor] {
-        static RSA: [Descriptor; 7] = [
+        static RSA: [Descriptor; 8] = [
             Descriptor::new(OSSL_PKEY_PARAM_BITS, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_SECURITY_BITS, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_MAX_SIZE, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_DEFAULT_DIGEST, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_MANDATORY_DIGEST, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_RSA_N, Kind::Unsigned),
             Descriptor::new(OSSL_PKEY_PARAM_RSA_E, Kind::Unsigned),
             Descriptor::END,
         ];
-        static EC: [Descriptor; 13] = [
+        static EC: [Descriptor; 14] = [
             Descriptor::new(OSSL_PKEY_PARAM_BITS, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_SECURITY_BITS, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_MAX_SIZE, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_DEFAULT_DIGEST, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_MANDATORY_DIGEST, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_GROUP_NAME, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_EC_FIELD_TYPE, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_EC_ENCODING, Kind::Text),
@@ -78,7 +104,7 @@ impl Family {
             Descriptor::END,
         ];
         match self {
-            Self::Rsa => &RSA,
+            Self::Rsa | Self::RsaPss => &RSA,
             Self::Ec => &EC,
         }
     }
@@ -90,6 +116,15 @@ impl Family {
             Descriptor::new(OSSL_PKEY_PARAM_RSA_E, Kind::Unsigned),
             Descriptor::END,
         ];
+        static RSA_PSS: [Descriptor; 7] = [
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_N, Kind::Unsigned),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_E, Kind::Unsigned),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_DIGEST, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_MASKGENFUNC, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, Kind::Integer),
+            Descriptor::END,
+        ];
         static EC: [Descriptor; 3] = [
             Descriptor::new(OSSL_PKEY_PARAM_GROUP_NAME, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_PUB_KEY, Kind::Octets),
@@ -97,9 +132,19 @@ impl Family {
         ];
         match self {
             Self::Rsa => &RSA,
+            Self::RsaPss => &RSA_PSS,
             Self::Ec => &EC,
         }
     }
+}
+
+/// What an RSA-PSS key is limited to (RFC 4055, 3.3); MGF1 has the same hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PssLimits {
+    /// The one hash.
+    pub(crate) hash: HashAlgorithm,
+    /// The shortest salt, in bytes.
+    pub(crate) salt_length: usize,
 }
 
 /// What a key object holds.
@@ -123,6 +168,8 @@ pub(crate) struct ProviderKey {
     provider: Arc<Provider>,
     family: Family,
     material: Material,
+    /// Of a public RSA-PSS key; those of a private key are in the TPM's public area.
+    limits: Option<PssLimits>,
     /// It belongs to a TLS handshake, and so do the keys that are made after its model.
     ephemeral: bool,
 }
@@ -131,17 +178,20 @@ impl ProviderKey {
     /// A key of this type.
     pub(crate) fn new(provider: Arc<Provider>, family: Family, material: Material) -> Self {
         let ephemeral = matches!(material, Material::Ephemeral(_));
-        Self { provider, family, material, ephemeral }
+        Self { provider, family, material, limits: None, ephemeral }
     }
 
     /// A curve for the keys of a TLS handshake.
     pub(crate) fn ephemeral_curve(provider: Arc<Provider>, curve: Curve) -> Self {
-        Self { provider, family: Family::Ec, material: Material::Curve(curve), ephemeral: true }
+        Self { ephemeral: true, ..Self::new(provider, Family::Ec, Material::Curve(curve)) }
     }
 
     /// A key in the TPM.
     pub(crate) fn private(provider: Arc<Provider>, key: Key) -> Self {
-        let family = Family::of(key.public_key());
+        let family = match key.fixed_scheme() {
+            Some(FixedScheme::RsaPss(_)) => Family::RsaPss,
+            _ => Family::of(key.public_key()),
+        };
         Self::new(provider, family, Material::Private(key))
     }
 
@@ -166,6 +216,11 @@ impl ProviderKey {
         self.ephemeral
     }
 
+    /// What it holds.
+    pub(crate) fn material(&self) -> &Material {
+        &self.material
+    }
+
     /// Its public key.
     pub(crate) fn public_key(&self) -> Option<&PublicKey> {
         match &self.material {
@@ -184,6 +239,27 @@ impl ProviderKey {
         }
     }
 
+    /// What an RSA-PSS key is limited to, if it is.
+    pub(crate) fn pss_limits(&self) -> Option<PssLimits> {
+        match self.private_key().and_then(Key::fixed_scheme) {
+            // A TPM's salts are as long as the digest.
+            Some(FixedScheme::RsaPss(hash)) => Some(PssLimits { hash, salt_length: hash.digest_length() }),
+            _ => self.limits,
+        }
+    }
+
+    /// The only hash that the key signs with, if it was made for one.
+    pub(crate) fn mandatory_hash(&self) -> Option<HashAlgorithm> {
+        match self.private_key().and_then(Key::fixed_scheme) {
+            Some(FixedScheme::RsaPkcs1(hash)) => Some(hash),
+            // The core has the curve's own hash serve for every digest.
+            Some(FixedScheme::Ecdsa(hash)) => {
+                Some(hash).filter(|hash| self.curve().map(Curve::ecdsa_hash) != Some(*hash))
+            }
+            _ => self.pss_limits().map(|limits| limits.hash),
+        }
+    }
+
     /// Its curve.
     pub(crate) fn curve(&self) -> Option<Curve> {
         match (&self.material, self.public_key()) {
@@ -195,7 +271,7 @@ impl ProviderKey {
     /// Whether all the parts of a selection are there.
     pub(crate) fn has(&self, selection: u32) -> bool {
         let lacks = |part, there: bool| selection & part != 0 && !there;
-        let parameters = self.family == Family::Rsa || self.curve().is_some();
+        let parameters = self.family != Family::Ec || self.curve().is_some();
         let private = matches!(self.material, Material::Private(_) | Material::Ephemeral(_));
         !(lacks(OSSL_KEYMGMT_SELECT_PRIVATE_KEY, private)
             || lacks(OSSL_KEYMGMT_SELECT_PUBLIC_KEY, self.public_key().is_some())
@@ -227,13 +303,13 @@ impl ProviderKey {
             }
             _ => Material::Empty,
         };
-        Self { provider: Arc::clone(&self.provider), family: self.family, material, ephemeral: self.ephemeral }
+        Self { material, provider: Arc::clone(&self.provider), limits: self.pss_limits(), ..*self }
     }
 
     /// Takes a public key, or a curve. Private keys made elsewhere stay where they are: says no to them.
     pub(crate) fn import(&mut self, selection: u32, params: &Params<'_>) -> Result<bool> {
         self.material = match self.family {
-            Family::Rsa => {
+            Family::Rsa | Family::RsaPss => {
                 let (Some(modulus), Some(exponent), None) = (
                     params.get(OSSL_PKEY_PARAM_RSA_N),
                     params.get(OSSL_PKEY_PARAM_RSA_E),
@@ -241,6 +317,9 @@ impl ProviderKey {
                 ) else {
                     return Ok(false);
                 };
+                if self.family == Family::RsaPss {
+                    self.limits = imported_limits(params)?;
+                }
                 Material::Public(PublicKey::rsa(&modulus.big_number()?, &exponent.big_number()?)?)
             }
             Family::Ec => {
@@ -270,7 +349,15 @@ impl ProviderKey {
         let list = ParamList::default();
         match (self.public_key(), self.curve()) {
             (Some(PublicKey::Rsa { modulus, exponent }), _) => {
-                Some(list.big_number(OSSL_PKEY_PARAM_RSA_N, modulus).big_number(OSSL_PKEY_PARAM_RSA_E, exponent))
+                let list = list.big_number(OSSL_PKEY_PARAM_RSA_N, modulus).big_number(OSSL_PKEY_PARAM_RSA_E, exponent);
+                Some(match self.pss_limits().filter(|_| self.family == Family::RsaPss) {
+                    Some(PssLimits { hash, salt_length }) => list
+                        .text(OSSL_PKEY_PARAM_RSA_DIGEST, hash.name())
+                        .text(OSSL_PKEY_PARAM_RSA_MASKGENFUNC, MGF1)
+                        .text(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, hash.name())
+                        .number(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, salt_length as i32),
+                    None => list,
+                })
             }
             (Some(PublicKey::Ec { curve, point }), _) => {
                 let list = list.text(OSSL_PKEY_PARAM_GROUP_NAME, curve.name());
@@ -312,7 +399,10 @@ impl ProviderKey {
             let size = ecdsa_signature_der_max_length(curve);
             answers.answer(OSSL_PKEY_PARAM_MAX_SIZE, Value::Number(size as u64))?;
         }
-        answers.answer(OSSL_PKEY_PARAM_DEFAULT_DIGEST, Value::Text(DEFAULT_DIGEST))?;
+        match self.mandatory_hash() {
+            Some(hash) => answers.answer(OSSL_PKEY_PARAM_MANDATORY_DIGEST, Value::Text(&hash_name(hash)))?,
+            None => answers.answer(OSSL_PKEY_PARAM_DEFAULT_DIGEST, Value::Text(DEFAULT_DIGEST))?,
+        }
         match self.public_key() {
             Some(public_key @ PublicKey::Rsa { modulus, exponent }) => {
                 answers.answer(OSSL_PKEY_PARAM_BITS, Value::Number(public_key.bits() as u64))?;
@@ -333,6 +423,30 @@ impl ProviderKey {
             None => Ok(()),
         }
     }
+}
+
+/// The limits of a public RSA-PSS key from elsewhere.
+fn imported_limits(params: &Params<'_>) -> Result<Option<PssLimits>> {
+    let Some(salt_length) = params.get(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN) else { return Ok(None) };
+    let salt_length =
+        usize::try_from(salt_length.integer()?).map_err(|_| Error::DataInvalid("a salt length".into()))?;
+    // What is left out is SHA-1 (RFC 4055, 3.1).
+    let hash = |key| params.get(key).map_or(Ok(HashAlgorithm::Sha1), |name| hash_by_name(name.text()?));
+    let hashes = (hash(OSSL_PKEY_PARAM_RSA_DIGEST)?, hash(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST)?);
+    match hashes {
+        (hash, mgf_hash) if hash == mgf_hash => Ok(Some(PssLimits { hash, salt_length })),
+        _ => Err(Error::Unsupported("RSA-PSS keys with another hash in MGF1".into())),
+    }
+}
+
+/// The hash of this name. Errors: [`Error::Unsupported`].
+pub(crate) fn hash_by_name(name: &str) -> Result<HashAlgorithm> {
+    HashAlgorithm::from_name(name).ok_or_else(|| Error::Unsupported(format!("the digest {name}")))
+}
+
+/// The name that OpenSSL knows a hash by, as a C string.
+pub(crate) fn hash_name(hash: HashAlgorithm) -> CString {
+    CString::new(hash.name()).unwrap_or_default()
 }
 
 /// OpenSSL's name of a curve, as a C string.

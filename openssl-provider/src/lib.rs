@@ -4,14 +4,20 @@
 //! does the work, and `keyrivet_core` has the keys. `provider` lists what is on offer.
 #![deny(unsafe_code)]
 
+mod algorithm_identifier;
+mod asym_cipher;
+mod certificate;
 mod decoder;
 mod encoder;
 mod error;
 mod ffi;
 mod generation;
 mod key;
+mod keyexch;
 mod pem;
 mod provider;
+mod rsa_settings;
 mod signature;
 mod store;
 mod tls;
+mod tpm_uri;

@@ -1,22 +1,22 @@
 //! A signature or its verification under way.
 
-use std::ffi::CString;
 use std::sync::Arc;
 
-use der::asn1::{Any, AnyRef, ObjectIdentifier};
-use der::{Encode, Sequence};
 use keyrivet_core::algorithm::{HashAlgorithm, SignatureScheme};
 use keyrivet_core::key::Key;
 use keyrivet_core::public_key::{
-    PublicKey, ecdsa_signature_der_max_length, ecdsa_signature_from_der, ecdsa_signature_to_der,
+    PublicKey, ecdsa_signature_der_max_length, ecdsa_signature_from_der, ecdsa_signature_to_der, pkcs1_signature_data,
 };
 use keyrivet_core::sign::{SignOperation, SignatureData};
 use keyrivet_core::{Error, Result};
 
+use crate::algorithm_identifier;
 use crate::ffi::core_abi::*;
-use crate::ffi::params::{Answers, Descriptor, Kind, Param, Params, Value};
-use crate::key::{Family, ProviderKey};
+use crate::ffi::later_abi::OSSL_SIGNATURE_PARAM_SIGNATURE;
+use crate::ffi::params::{Answers, Descriptor, Kind, Params, Value};
+use crate::key::{Family, ProviderKey, PssLimits, hash_by_name, hash_name};
 use crate::provider::Provider;
+use crate::rsa_settings::{Padding, RsaSettings, Salt, max_salt};
 
 /// What is done with the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,45 +25,46 @@ pub(crate) enum Purpose {
     Sign,
     /// Verify, in software.
     Verify,
+    /// Show what was signed, in software.
+    Recover,
 }
 
-/// How an RSA signature is padded.
+/// An algorithm of signatures: a type of keys, and the hash where the algorithm's name has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Padding {
-    Pkcs1,
-    Pss,
-}
-
-/// How long the salt of a PSS signature is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Salt {
-    /// As long as the digest.
-    Digest,
-    /// As long as the key allows.
-    Max,
-    /// Whatever is there when verifying; as long as the digest when signing.
-    Auto,
-    /// This many bytes.
-    Length(usize),
+pub(crate) struct SignatureAlgorithm {
+    pub(crate) family: Family,
+    pub(crate) hash: Option<HashAlgorithm>,
 }
 
 /// A signature or verification: its key, its settings, and the data so far.
 #[derive(Clone)]
 pub(crate) struct Signature {
     provider: Arc<Provider>,
-    family: Family,
+    algorithm: SignatureAlgorithm,
     key: Option<(Purpose, ProviderKey)>,
     hash: Option<HashAlgorithm>,
-    padding: Padding,
-    salt: Salt,
-    /// The message's data so far, of `digest_*`.
+    rsa: RsaSettings,
+    /// Data that comes at once is the message, not its digest.
+    takes_messages: bool,
+    /// The message's data so far.
     running: Option<SignatureData>,
+    /// What a message's verification is about, where that is told beforehand.
+    expected: Option<Vec<u8>>,
 }
 
 impl Signature {
     /// One with the defaults and without a key.
-    pub(crate) fn new(provider: Arc<Provider>, family: Family) -> Self {
-        Self { provider, family, key: None, hash: None, padding: Padding::Pkcs1, salt: Salt::Auto, running: None }
+    pub(crate) fn new(provider: Arc<Provider>, algorithm: SignatureAlgorithm) -> Self {
+        Self {
+            provider,
+            algorithm,
+            key: None,
+            hash: algorithm.hash,
+            rsa: RsaSettings::DEFAULT,
+            takes_messages: false,
+            running: None,
+            expected: None,
+        }
     }
 
     /// The provider it belongs to.
@@ -73,7 +74,7 @@ impl Signature {
 
     /// Starts on a digest that the application makes. Without a key: again with the one of before.
     pub(crate) fn start(&mut self, purpose: Purpose, key: Option<&ProviderKey>, params: &Params<'_>) -> Result<()> {
-        self.running = None;
+        (self.running, self.expected, self.takes_messages) = (None, None, false);
         let key = match (key, &self.key) {
             (Some(key), _) => key.clone(),
             (None, Some((_, key))) => key.clone(),
@@ -81,15 +82,19 @@ impl Signature {
         };
         let usable = match purpose {
             Purpose::Sign => key.private_key().is_some(),
-            Purpose::Verify => key.public_key().is_some(),
+            Purpose::Verify | Purpose::Recover => key.public_key().is_some(),
         };
-        if key.family() != self.family || !usable {
+        if key.family().signs_as() != self.algorithm.family || !usable {
             return Err(Error::Unsupported(
                 "this operation with this key: its private or public part is needed".into(),
             ));
         }
         if purpose == Purpose::Sign && !key.private_key().is_some_and(Key::may_sign) {
             return Err(Error::Unsupported("signing with a key that the TPM does not let sign".into()));
+        }
+        if key.family() == Family::RsaPss {
+            self.rsa.padding = Padding::Pss;
+            self.hash = key.pss_limits().map(|limits| limits.hash).or(self.hash);
         }
         self.key = Some((purpose, key));
         self.set(params)
@@ -103,18 +108,22 @@ impl Signature {
         key: Option<&ProviderKey>,
         params: &Params<'_>,
     ) -> Result<()> {
-        if let Some(name) = digest.filter(|name| !name.is_empty()) {
-            self.hash = Some(hash_by_name(name)?);
+        let digest = digest.filter(|name| !name.is_empty()).map(hash_by_name).transpose()?;
+        // Before the key, whose limits may say otherwise.
+        self.hash = digest.or(self.hash);
+        self.start(purpose, key, params)?;
+        self.takes_messages = true;
+        let hash = *self.hash.get_or_insert(HashAlgorithm::Sha256);
+        match digest {
+            Some(digest) if digest != hash => Err(self.wrong_hash(digest)),
+            _ => self.check_limits(),
         }
-        self.hash.get_or_insert(HashAlgorithm::Sha256);
-        self.start(purpose, key, params)
     }
 
     /// Adds to the message.
     pub(crate) fn update(&mut self, data: &[u8]) -> Result<()> {
         if self.running.is_none() {
             let hash = self.hash.unwrap_or(HashAlgorithm::Sha256);
-            self.refuse_old_hash(Some(hash))?;
             self.running = Some(SignatureData::message(self.scheme(hash)?, hash));
         }
         self.running.as_mut().map_or(Ok(()), |running| running.update(data))
@@ -127,9 +136,13 @@ impl Signature {
         self.signed(data)
     }
 
-    /// Signs a digest that the application has made.
-    pub(crate) fn sign(&self, digest: &[u8]) -> Result<Vec<u8>> {
-        self.signed(self.prepared(digest)?)
+    /// Signs a digest that the application has made, or a message.
+    pub(crate) fn sign(&mut self, data: &[u8]) -> Result<Vec<u8>> {
+        if self.takes_messages {
+            self.update(data)?;
+            return self.finish();
+        }
+        self.signed(self.prepared(data)?)
     }
 
     /// Verifies the message.
@@ -139,12 +152,37 @@ impl Signature {
         self.verified(data, signature)
     }
 
-    /// Verifies a digest that the application has made.
-    pub(crate) fn verify(&self, signature: &[u8], digest: &[u8]) -> Result<()> {
-        self.verified(self.prepared(digest)?, signature)
+    /// Verifies the message by the signature that was told beforehand.
+    pub(crate) fn finish_expected(&mut self) -> Result<()> {
+        let expected = self.expected.clone();
+        self.finish_verification(&expected.ok_or_else(|| Error::Unsupported("no signature to verify".into()))?)
     }
 
-    /// The longest signature, in bytes.
+    /// Verifies a digest that the application has made, or a message.
+    pub(crate) fn verify(&mut self, signature: &[u8], data: &[u8]) -> Result<()> {
+        if self.takes_messages {
+            self.update(data)?;
+            return self.finish_verification(signature);
+        }
+        self.verified(self.prepared(data)?, signature)
+    }
+
+    /// What was signed: the digest if the hash is known, else everything behind the padding.
+    pub(crate) fn recover(&self, signature: &[u8]) -> Result<Vec<u8>> {
+        let block = self.public_key()?.recover(signature)?;
+        match (self.rsa.padding, self.hash) {
+            (Padding::None, _) => Ok(block),
+            (Padding::Pss, _) => Err(Error::Unsupported("recovery from a PSS signature".into())),
+            (Padding::Pkcs1, None) => pkcs1_signature_data(&block).map(<[u8]>::to_vec),
+            (Padding::Pkcs1, Some(hash)) => {
+                let found = HashAlgorithm::from_digest_info(pkcs1_signature_data(&block)?);
+                let digest = found.filter(|(known, _)| *known == hash).map(|(_, digest)| digest.to_vec());
+                digest.ok_or(Error::SignatureInvalid)
+            }
+        }
+    }
+
+    /// The longest signature, in bytes; or what is recovered from it.
     pub(crate) fn max_length(&self) -> Result<usize> {
         Ok(match self.public_key()? {
             key @ PublicKey::Rsa { .. } => key.signature_length(),
@@ -156,15 +194,19 @@ impl Signature {
         self.key.as_ref().and_then(|(_, key)| key.public_key()).ok_or_else(no_key)
     }
 
+    fn signs(&self) -> bool {
+        matches!(self.key, Some((Purpose::Sign, _)))
+    }
+
     fn signed(&self, data: SignatureData) -> Result<Vec<u8>> {
         let key = match &self.key {
             Some((Purpose::Sign, key)) => key.private_key().ok_or_else(no_key)?,
             _ => return Err(no_key()),
         };
         let signature = SignOperation::new(key.clone(), data).finish()?;
-        match self.family {
-            Family::Rsa => Ok(signature),
-            Family::Ec => ecdsa_signature_to_der(&signature),
+        match self.public_key()? {
+            PublicKey::Rsa { .. } => Ok(signature),
+            PublicKey::Ec { .. } => ecdsa_signature_to_der(&signature),
         }
     }
 
@@ -175,9 +217,11 @@ impl Signature {
         }
         let (scheme, digest) = data.finish()?;
         match scheme {
-            SignatureScheme::RsaPss { hash, .. } if self.salt == Salt::Auto => {
-                let longest = max_salt(key, hash);
-                let mut lengths = std::iter::once(hash.digest_length()).chain((0..=longest).rev());
+            SignatureScheme::RsaPss { hash, .. } if self.rsa.salt == Salt::Auto => {
+                let least = self.limits().map_or(0, |limits| limits.salt_length);
+                let lengths = (least..=max_salt(key, hash)).rev();
+                let mut lengths =
+                    std::iter::once(hash.digest_length()).filter(|length| *length >= least).chain(lengths);
                 let any = lengths.any(|salt_length| {
                     key.verify(SignatureScheme::RsaPss { hash, salt_length }, &digest, signature).is_ok()
                 });
@@ -189,23 +233,26 @@ impl Signature {
 
     /// A digest that the application has made, with its scheme.
     fn prepared(&self, digest: &[u8]) -> Result<SignatureData> {
-        self.refuse_old_hash(self.hash)?;
-        let mut data = match (self.family, self.hash) {
-            (Family::Ec, hash) => {
+        let mut data = match (self.algorithm.family, self.hash, self.rsa.padding) {
+            (Family::Ec, hash, _) => {
                 if hash.is_some_and(|hash| hash.digest_length() != digest.len()) {
                     return Err(Error::DataInvalid("not as long as a digest of its hash".into()));
                 }
+                self.refuse_old_hash(hash)?;
                 SignatureData::digest(SignatureScheme::Ecdsa)
             }
-            (Family::Rsa, Some(hash)) => SignatureData::digest(self.scheme(hash)?),
-            (Family::Rsa, None) if self.padding == Padding::Pss => {
+            (_, Some(hash), _) => SignatureData::digest(self.scheme(hash)?),
+            (_, None, Padding::Pss) => {
                 // pkeyutl without -pkeyopt digest: the length tells it.
                 let hash = HashAlgorithm::from_digest_length(digest.len());
                 let hash = hash.ok_or_else(|| Error::DataInvalid("not as long as any digest".into()))?;
-                self.refuse_old_hash(Some(hash))?;
                 SignatureData::digest(self.scheme(hash)?)
             }
-            (Family::Rsa, None) => SignatureData::digest_info(),
+            (_, None, Padding::Pkcs1) => SignatureData::digest_info(),
+            (_, None, Padding::None) if digest.len() != self.public_key()?.signature_length() => {
+                return Err(Error::DataInvalid("without padding it has to be as long as the key".into()));
+            }
+            (_, None, Padding::None) => SignatureData::raw(),
         };
         data.update(digest)?;
         Ok(data)
@@ -213,60 +260,93 @@ impl Signature {
 
     /// SHA-1 is there to verify what was signed long ago.
     fn refuse_old_hash(&self, hash: Option<HashAlgorithm>) -> Result<()> {
-        let signs = matches!(self.key, Some((Purpose::Sign, _)));
-        if signs && hash == Some(HashAlgorithm::Sha1) {
-            return Err(Error::Unsupported("signing with SHA-1: use SHA-256 or better".into()));
+        if self.signs() && hash == Some(HashAlgorithm::Sha1) && !self.provider.keyrivet()?.config().sha1_signatures {
+            return Err(Error::Unsupported(
+                "signing with SHA-1: use SHA-256 or better (sha1_signatures = true allows it)".into(),
+            ));
         }
         Ok(())
     }
 
     fn scheme(&self, hash: HashAlgorithm) -> Result<SignatureScheme> {
-        Ok(match (self.family, self.padding) {
+        self.refuse_old_hash(Some(hash))?;
+        Ok(match (self.algorithm.family, self.rsa.padding) {
             (Family::Ec, _) => SignatureScheme::Ecdsa,
-            (Family::Rsa, Padding::Pkcs1) => SignatureScheme::RsaPkcs1(hash),
-            (Family::Rsa, Padding::Pss) => SignatureScheme::RsaPss { hash, salt_length: self.salt_length(hash)? },
+            (_, Padding::Pkcs1) => SignatureScheme::RsaPkcs1(hash),
+            (_, Padding::Pss) => SignatureScheme::RsaPss { hash, salt_length: self.salt_length(hash)? },
+            (_, Padding::None) => return Err(Error::Unsupported("a digest without padding".into())),
         })
     }
 
     fn salt_length(&self, hash: HashAlgorithm) -> Result<usize> {
-        let length = match self.salt {
-            Salt::Digest | Salt::Auto => hash.digest_length(),
-            Salt::Max => max_salt(self.public_key()?, hash),
-            Salt::Length(length) => length,
-        };
-        let signs = matches!(self.key, Some((Purpose::Sign, _)));
-        if signs && length != hash.digest_length() {
+        if self.rsa.mgf_hash.is_some_and(|mgf_hash| mgf_hash != hash) {
+            return Err(Error::Unsupported("another hash in MGF1 than for the message".into()));
+        }
+        let length = self.rsa.salt_length(self.public_key()?, hash);
+        let signer = self.key.as_ref().filter(|_| self.signs()).and_then(|(_, key)| key.private_key());
+        if signer.is_some_and(|key| !key.may_decrypt()) && length != hash.digest_length() {
             return Err(Error::Unsupported(format!(
-                "PSS salts of {length} bytes: a TPM makes them as long as the digest, use pss_saltlen:digest"
+                "PSS salts of {length} bytes by a key that only signs: a TPM makes them as long as the digest, \
+                 use pss_saltlen:digest"
             )));
         }
-        Ok(length)
+        match self.limits() {
+            Some(limits) if length < limits.salt_length => {
+                Err(Error::Unsupported(format!("a salt shorter than the key asks for, {} bytes", limits.salt_length)))
+            }
+            _ => Ok(length),
+        }
+    }
+
+    fn limits(&self) -> Option<PssLimits> {
+        self.key.as_ref().and_then(|(_, key)| key.pss_limits())
+    }
+
+    /// Whether the settings are what the key was made for.
+    fn check_limits(&self) -> Result<()> {
+        let Some((_, key)) = &self.key else { return Ok(()) };
+        if key.family() == Family::RsaPss && self.rsa.padding != Padding::Pss {
+            return Err(Error::Unsupported("another padding than PSS with a key of type RSA-PSS".into()));
+        }
+        match (key.mandatory_hash(), self.hash) {
+            (Some(only), Some(hash)) if only != hash => Err(self.wrong_hash(hash)),
+            _ => Ok(()),
+        }
+    }
+
+    fn wrong_hash(&self, hash: HashAlgorithm) -> Error {
+        Error::Unsupported(format!("{} with a key or algorithm that is for another hash", hash.name()))
     }
 
     /// What [`Self::set`] takes and [`Self::answer`] knows (but for the algorithm identifier, which is only got).
-    pub(crate) fn settable(family: Family) -> &'static [Descriptor] {
-        static RSA: [Descriptor; 7] = [
+    pub(crate) fn settable(algorithm: SignatureAlgorithm) -> &'static [Descriptor] {
+        static RSA: [Descriptor; 8] = [
             Descriptor::new(OSSL_SIGNATURE_PARAM_DIGEST, Kind::Text),
             Descriptor::new(OSSL_SIGNATURE_PARAM_PROPERTIES, Kind::Text),
             Descriptor::new(OSSL_SIGNATURE_PARAM_PAD_MODE, Kind::Text),
             Descriptor::new(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, Kind::Text),
             Descriptor::new(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, Kind::Text),
             Descriptor::new(OSSL_SIGNATURE_PARAM_MGF1_PROPERTIES, Kind::Text),
+            Descriptor::new(OSSL_SIGNATURE_PARAM_SIGNATURE, Kind::Octets),
             Descriptor::END,
         ];
-        static EC: [Descriptor; 3] = [
+        static EC: [Descriptor; 4] = [
             Descriptor::new(OSSL_SIGNATURE_PARAM_DIGEST, Kind::Text),
             Descriptor::new(OSSL_SIGNATURE_PARAM_PROPERTIES, Kind::Text),
+            Descriptor::new(OSSL_SIGNATURE_PARAM_SIGNATURE, Kind::Octets),
             Descriptor::END,
         ];
-        match family {
-            Family::Rsa => &RSA,
-            Family::Ec => &EC,
+        static FIXED: [Descriptor; 2] =
+            [Descriptor::new(OSSL_SIGNATURE_PARAM_SIGNATURE, Kind::Octets), Descriptor::END];
+        match algorithm {
+            SignatureAlgorithm { hash: Some(_), .. } => &FIXED,
+            SignatureAlgorithm { family: Family::Rsa | Family::RsaPss, .. } => &RSA,
+            SignatureAlgorithm { family: Family::Ec, .. } => &EC,
         }
     }
 
     /// What [`Self::answer`] knows.
-    pub(crate) fn gettable(family: Family) -> &'static [Descriptor] {
+    pub(crate) fn gettable(algorithm: SignatureAlgorithm) -> &'static [Descriptor] {
         static RSA: [Descriptor; 6] = [
             Descriptor::new(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, Kind::Octets),
             Descriptor::new(OSSL_SIGNATURE_PARAM_DIGEST, Kind::Text),
@@ -280,14 +360,20 @@ impl Signature {
             Descriptor::new(OSSL_SIGNATURE_PARAM_DIGEST, Kind::Text),
             Descriptor::END,
         ];
-        match family {
-            Family::Rsa => &RSA,
+        match algorithm.family {
+            Family::Rsa | Family::RsaPss => &RSA,
             Family::Ec => &EC,
         }
     }
 
     /// Takes settings.
     pub(crate) fn set(&mut self, params: &Params<'_>) -> Result<()> {
+        if let Some(signature) = params.get(OSSL_SIGNATURE_PARAM_SIGNATURE) {
+            self.expected = Some(signature.octets()?.to_vec());
+        }
+        if self.algorithm.hash.is_some() {
+            return self.check_limits();
+        }
         if let Some(digest) = params.get(OSSL_SIGNATURE_PARAM_DIGEST) {
             let hash = hash_by_name(digest.text()?)?;
             if self.running.is_some() && self.hash != Some(hash) {
@@ -295,22 +381,10 @@ impl Signature {
             }
             self.hash = Some(hash);
         }
-        if self.family == Family::Ec {
-            return Ok(());
+        if self.algorithm.family != Family::Ec {
+            self.rsa.set(params)?;
         }
-        if let Some(mode) = params.get(OSSL_SIGNATURE_PARAM_PAD_MODE) {
-            self.padding = padding(&mode)?;
-        }
-        if let Some(salt) = params.get(OSSL_SIGNATURE_PARAM_PSS_SALTLEN) {
-            self.salt = salt_setting(&salt)?;
-        }
-        if let Some(mgf1) = params.get(OSSL_SIGNATURE_PARAM_MGF1_DIGEST) {
-            let mgf1 = hash_by_name(mgf1.text()?)?;
-            if self.hash.is_some_and(|hash| hash != mgf1) {
-                return Err(Error::Unsupported("another hash in MGF1 than for the message".into()));
-            }
-        }
-        Ok(())
+        self.check_limits()
     }
 
     /// Answers questions about the settings.
@@ -323,160 +397,30 @@ impl Signature {
                 answers.answer(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, Value::Octets(&identifier))?;
             }
         }
-        if self.family == Family::Ec {
+        if self.algorithm.family == Family::Ec {
             return Ok(());
         }
-        if let Some(hash) = self.hash {
+        if let Some(hash) = self.rsa.mgf_hash.or(self.hash) {
             answers.answer(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, Value::Text(&hash_name(hash)))?;
         }
-        let (name, number) = match self.padding {
-            Padding::Pkcs1 => (OSSL_PKEY_RSA_PAD_MODE_PKCSV15, RSA_PKCS1_PADDING),
-            Padding::Pss => (OSSL_PKEY_RSA_PAD_MODE_PSS, RSA_PKCS1_PSS_PADDING),
+        let told = match self.rsa.salt {
+            // Who asks a signer writes it into the signature's parameters, where OpenSSL would take it for the longest.
+            Salt::Auto if self.signs() => RsaSettings { salt: Salt::Digest, ..self.rsa },
+            _ => self.rsa,
         };
-        answers.answer_either(OSSL_SIGNATURE_PARAM_PAD_MODE, name, i64::from(number))?;
-        let length;
-        let (name, number) = match self.salt {
-            Salt::Digest => (OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST, i64::from(RSA_PSS_SALTLEN_DIGEST)),
-            Salt::Max => (OSSL_PKEY_RSA_PSS_SALT_LEN_MAX, i64::from(RSA_PSS_SALTLEN_MAX)),
-            Salt::Auto => (OSSL_PKEY_RSA_PSS_SALT_LEN_AUTO, i64::from(RSA_PSS_SALTLEN_AUTO)),
-            Salt::Length(bytes) => {
-                length = CString::new(bytes.to_string()).unwrap_or_default();
-                (length.as_c_str(), bytes as i64)
-            }
-        };
-        answers.answer_either(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, name, number)
+        told.answer(answers)
     }
 
-    /// The DER `AlgorithmIdentifier` that certificates and requests carry.
     fn algorithm_identifier(&self, hash: HashAlgorithm) -> Result<Vec<u8>> {
-        let oids = signature_oids(hash);
-        let encoded = match (self.family, self.padding) {
-            // RFC 5758, 3.2: no parameters.
-            (Family::Ec, _) => AlgorithmIdentifier { oid: oids.ecdsa, parameters: None }.to_der(),
-            // RFC 4055, 5: NULL parameters.
-            (Family::Rsa, Padding::Pkcs1) => {
-                AlgorithmIdentifier { oid: oids.rsa, parameters: Some(AnyRef::NULL.into()) }.to_der()
-            }
-            (Family::Rsa, Padding::Pss) => pss_identifier(hash, self.salt_length(hash)?),
-        };
-        encoded.map_err(|error| Error::Malformed { what: "AlgorithmIdentifier", reason: error.to_string() })
+        match (self.algorithm.family, self.rsa.padding) {
+            (Family::Ec, _) => algorithm_identifier::ecdsa(hash),
+            (_, Padding::Pkcs1) => algorithm_identifier::rsa_pkcs1(hash),
+            (_, Padding::Pss) => algorithm_identifier::rsa_pss(hash, self.salt_length(hash)?),
+            (_, Padding::None) => Err(Error::Unsupported("an identifier of signatures without padding".into())),
+        }
     }
 }
 
 fn no_key() -> Error {
     Error::Unsupported("this operation before it is started with a key".into())
-}
-
-fn hash_by_name(name: &str) -> Result<HashAlgorithm> {
-    HashAlgorithm::from_name(name).ok_or_else(|| Error::Unsupported(format!("the digest {name} in signatures")))
-}
-
-/// The longest salt (RFC 8017, 9.1.1 step 3).
-fn max_salt(key: &PublicKey, hash: HashAlgorithm) -> usize {
-    (key.bits() - 1).div_ceil(8).saturating_sub(hash.digest_length() + 2)
-}
-
-fn padding(mode: &Param<'_>) -> Result<Padding> {
-    const PKCS1: i64 = RSA_PKCS1_PADDING as i64;
-    const PSS: i64 = RSA_PKCS1_PSS_PADDING as i64;
-    let unsupported =
-        |what: &dyn std::fmt::Display| Err(Error::Unsupported(format!("RSA signatures with padding {what}")));
-    if mode.is_text() {
-        let name = mode.text()?;
-        return match name {
-            "pkcs1" => Ok(Padding::Pkcs1),
-            "pss" => Ok(Padding::Pss),
-            _ => unsupported(&name),
-        };
-    }
-    match mode.integer()? {
-        PKCS1 => Ok(Padding::Pkcs1),
-        PSS => Ok(Padding::Pss),
-        other => unsupported(&other),
-    }
-}
-
-fn salt_setting(param: &Param<'_>) -> Result<Salt> {
-    const DIGEST: i64 = RSA_PSS_SALTLEN_DIGEST as i64;
-    const AUTO: i64 = RSA_PSS_SALTLEN_AUTO as i64;
-    const MAX: i64 = RSA_PSS_SALTLEN_MAX as i64;
-    /// `RSA_PSS_SALTLEN_AUTO_DIGEST_MAX`, of OpenSSL 3.1 and later.
-    const AUTO_DIGEST_MAX: i64 = -4;
-    let unsupported = || Error::Unsupported("this PSS salt length".into());
-    let number = if param.is_text() {
-        match param.text()? {
-            "digest" => DIGEST,
-            "max" => MAX,
-            "auto" => AUTO,
-            "auto-digestmax" => AUTO_DIGEST_MAX,
-            number => number.parse().map_err(|_| unsupported())?,
-        }
-    } else {
-        param.integer()?
-    };
-    match number {
-        DIGEST => Ok(Salt::Digest),
-        MAX => Ok(Salt::Max),
-        AUTO | AUTO_DIGEST_MAX => Ok(Salt::Auto),
-        length => usize::try_from(length).map(Salt::Length).map_err(|_| unsupported()),
-    }
-}
-
-/// The name that OpenSSL knows a hash by, as a C string.
-fn hash_name(hash: HashAlgorithm) -> CString {
-    CString::new(hash.name()).unwrap_or_default()
-}
-
-/// The object identifiers of a hash's signatures.
-struct SignatureOids {
-    /// `shaXXXWithRSAEncryption` (RFC 8017, A.2.4).
-    rsa: ObjectIdentifier,
-    /// `ecdsa-with-SHAxxx` (RFC 5758, 3.2; RFC 3279, 2.2.3).
-    ecdsa: ObjectIdentifier,
-}
-
-fn signature_oids(hash: HashAlgorithm) -> SignatureOids {
-    let (rsa, ecdsa) = match hash {
-        HashAlgorithm::Sha1 => ("1.2.840.113549.1.1.5", "1.2.840.10045.4.1"),
-        HashAlgorithm::Sha224 => ("1.2.840.113549.1.1.14", "1.2.840.10045.4.3.1"),
-        HashAlgorithm::Sha256 => ("1.2.840.113549.1.1.11", "1.2.840.10045.4.3.2"),
-        HashAlgorithm::Sha384 => ("1.2.840.113549.1.1.12", "1.2.840.10045.4.3.3"),
-        HashAlgorithm::Sha512 => ("1.2.840.113549.1.1.13", "1.2.840.10045.4.3.4"),
-        HashAlgorithm::Sha3_224 => ("2.16.840.1.101.3.4.3.13", "2.16.840.1.101.3.4.3.9"),
-        HashAlgorithm::Sha3_256 => ("2.16.840.1.101.3.4.3.14", "2.16.840.1.101.3.4.3.10"),
-        HashAlgorithm::Sha3_384 => ("2.16.840.1.101.3.4.3.15", "2.16.840.1.101.3.4.3.11"),
-        HashAlgorithm::Sha3_512 => ("2.16.840.1.101.3.4.3.16", "2.16.840.1.101.3.4.3.12"),
-    };
-    SignatureOids { rsa: ObjectIdentifier::new_unwrap(rsa), ecdsa: ObjectIdentifier::new_unwrap(ecdsa) }
-}
-
-/// `AlgorithmIdentifier` (RFC 5280, 4.1.1.2).
-#[derive(Sequence)]
-struct AlgorithmIdentifier {
-    oid: ObjectIdentifier,
-    #[asn1(optional = "true")]
-    parameters: Option<Any>,
-}
-
-/// `RSASSA-PSS-params` (RFC 4055, 3.1), with nothing left to its defaults of SHA-1.
-#[derive(Sequence)]
-struct PssParameters {
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
-    hash: AlgorithmIdentifier,
-    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
-    mask: AlgorithmIdentifier,
-    #[asn1(context_specific = "2", tag_mode = "EXPLICIT")]
-    salt_length: u16,
-}
-
-fn pss_identifier(hash: HashAlgorithm, salt_length: usize) -> der::Result<Vec<u8>> {
-    const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
-    const MGF1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.8");
-    let hash_identifier = || AlgorithmIdentifier { oid: hash.oid(), parameters: Some(AnyRef::NULL.into()) };
-    let parameters = PssParameters {
-        hash: hash_identifier(),
-        mask: AlgorithmIdentifier { oid: MGF1, parameters: Some(Any::encode_from(&hash_identifier())?) },
-        salt_length: u16::try_from(salt_length).unwrap_or(u16::MAX),
-    };
-    AlgorithmIdentifier { oid: RSASSA_PSS, parameters: Some(Any::encode_from(&parameters)?) }.to_der()
 }

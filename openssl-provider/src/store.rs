@@ -1,4 +1,4 @@
-//! The objects that a `pkcs11:` URI names, one after the other.
+//! What a URI names, one object after the other: `pkcs11:` URIs here, `handle:` and `object:` in `tpm_uri`.
 //!
 //! Certificates and public keys need no PIN; a private key's token is opened when the key is taken, not before.
 
@@ -7,46 +7,103 @@ use std::sync::Arc;
 
 use keyrivet_core::object::{Attributes, Body, Object, Part, Query};
 use keyrivet_core::public_key::PublicKey;
-use keyrivet_core::token::{Token, User, UserPin};
+use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
 use keyrivet_core::uri::{Pkcs11Uri, UriType};
 use keyrivet_core::{Error, Result};
 
+use crate::certificate;
 use crate::ffi::callback::{Callback, Passphrase};
 use crate::ffi::core_abi::*;
 use crate::ffi::params::{Descriptor, Kind, ParamList, Params};
 use crate::key::{Family, ProviderKey};
 use crate::provider::Provider;
+use crate::tpm_uri::{self, TpmObject};
+
+/// What the PKCS#11 module says of itself, and of its slots (the slot of a token names its serial number).
+const MANUFACTURER: &str = "Keyrivet";
+const LIBRARY: &str = "Keyrivet TPM 2.0 token";
+const SLOT: &str = "TPM 2.0, token ";
 
 /// One thing to be loaded.
 enum Entry {
     PrivateKey(Arc<Token>, Arc<Object>),
     PublicKey(PublicKey),
-    Certificate(Vec<u8>),
+    Certificate { der: Vec<u8>, label: String },
+    Tpm(TpmObject),
 }
 
-impl Entry {
-    /// What OpenSSL calls it (OSSL_STORE_INFO(3)).
-    fn kind(&self) -> u32 {
-        match self {
-            Self::PrivateKey(..) => OSSL_STORE_INFO_PKEY,
-            Self::PublicKey(_) => OSSL_STORE_INFO_PUBKEY,
-            Self::Certificate(_) => OSSL_STORE_INFO_CERT,
+/// What is asked for, among what the URI names.
+#[derive(Default)]
+struct Wish {
+    /// The only kind of object that is wanted (`OSSL_STORE_INFO`).
+    kind: Option<u32>,
+    /// The DER of a certificate's subject.
+    subject: Option<Vec<u8>>,
+    /// The DER of a certificate's issuer.
+    issuer: Option<Vec<u8>>,
+    /// A certificate's serial number, big-endian.
+    serial: Option<Vec<u8>>,
+    /// A label.
+    label: Option<String>,
+}
+
+impl Wish {
+    /// Whether an object may be it, as far as can be told without the TPM.
+    fn allows(&self, entry: &Entry) -> bool {
+        let kind = |kind| self.kind.is_none_or(|wanted| wanted == kind);
+        let named = |label: Option<&str>| self.label.is_none() || self.label.as_deref() == label;
+        let searched = self.subject.is_some() || self.issuer.is_some() || self.serial.is_some();
+        match entry {
+            Entry::PrivateKey(_, object) => {
+                let label = object.attributes(Part::PrivateKey).map(|attributes| attributes.label.as_str());
+                kind(OSSL_STORE_INFO_PKEY) && !searched && named(label)
+            }
+            Entry::PublicKey(_) => kind(OSSL_STORE_INFO_PUBKEY) && !searched && self.label.is_none(),
+            Entry::Certificate { der, label } => {
+                kind(OSSL_STORE_INFO_CERT) && named(Some(label)) && self.allows_certificate(der)
+            }
+            // Names are told whatever is expected (OSSL_STORE_expect(3)).
+            Entry::Tpm(TpmObject::Name(_)) => !searched && self.label.is_none(),
+            Entry::Tpm(TpmObject::Key(..)) => {
+                (kind(OSSL_STORE_INFO_PKEY) || kind(OSSL_STORE_INFO_PUBKEY)) && !searched && self.label.is_none()
+            }
+            Entry::Tpm(TpmObject::Nv(_)) => self.label.is_none(),
         }
+    }
+
+    fn allows_certificate(&self, der: &[u8]) -> bool {
+        let is = |wanted: &Option<Vec<u8>>, found: fn(&[u8]) -> Option<Vec<u8>>| {
+            wanted.is_none() || found(der).as_ref() == wanted.as_ref()
+        };
+        is(&self.subject, certificate::subject)
+            && is(&self.issuer, certificate::issuer)
+            && is(&self.serial, certificate::serial)
     }
 }
 
 /// An opened URI.
 pub(crate) struct Store {
     provider: Arc<Provider>,
-    uri: Pkcs11Uri,
-    /// The only kind of object that is wanted.
-    expected: Option<u32>,
+    /// Of a `pkcs11:` URI, for its PIN.
+    uri: Option<Pkcs11Uri>,
+    wish: Wish,
     entries: VecDeque<Entry>,
 }
 
 impl Store {
-    /// Finds what the URI names. Costs no TPM command and needs no PIN.
-    pub(crate) fn open(provider: Arc<Provider>, uri: Pkcs11Uri) -> Result<Self> {
+    /// Opens a URI of any scheme of ours.
+    pub(crate) fn open(provider: Arc<Provider>, uri: &str) -> Result<Self> {
+        match tpm_uri::objects(&provider, uri)? {
+            Some(objects) => {
+                let entries = objects.into_iter().map(Entry::Tpm).collect();
+                Ok(Self { provider, uri: None, wish: Wish::default(), entries })
+            }
+            None => Self::open_pkcs11(provider, Pkcs11Uri::parse(uri)?),
+        }
+    }
+
+    /// Finds what a `pkcs11:` URI names. Costs no TPM command and needs no PIN.
+    pub(crate) fn open_pkcs11(provider: Arc<Provider>, uri: Pkcs11Uri) -> Result<Self> {
         let tokens = tokens(&provider, &uri)?;
         if tokens.is_empty() {
             return Err(Error::NotFound(format!("a token that matches the URI{}", described(uri.token.as_deref()))));
@@ -63,7 +120,7 @@ impl Store {
         if entries.is_empty() && (uri.object.is_some() || uri.id.is_some() || uri.kind.is_some()) {
             return Err(Error::NotFound(format!("an object that matches the URI{}", described(uri.object.as_deref()))));
         }
-        Ok(Self { provider, uri, expected: None, entries })
+        Ok(Self { provider, uri: Some(uri), wish: Wish::default(), entries })
     }
 
     /// The provider it belongs to.
@@ -73,9 +130,13 @@ impl Store {
 
     /// What [`Self::set`] takes.
     pub(crate) fn settable() -> &'static [Descriptor] {
-        static SETTABLE: [Descriptor; 3] = [
+        static SETTABLE: [Descriptor; 7] = [
             Descriptor::new(OSSL_STORE_PARAM_EXPECT, Kind::Integer),
             Descriptor::new(OSSL_STORE_PARAM_PROPERTIES, Kind::Text),
+            Descriptor::new(OSSL_STORE_PARAM_SUBJECT, Kind::Octets),
+            Descriptor::new(OSSL_STORE_PARAM_ISSUER, Kind::Octets),
+            Descriptor::new(OSSL_STORE_PARAM_SERIAL, Kind::Unsigned),
+            Descriptor::new(OSSL_STORE_PARAM_ALIAS, Kind::Text),
             Descriptor::END,
         ];
         &SETTABLE
@@ -83,39 +144,62 @@ impl Store {
 
     /// Takes parameters.
     pub(crate) fn set(&mut self, params: &Params<'_>) -> Result<()> {
+        let wish = &mut self.wish;
         if let Some(expected) = params.get(OSSL_STORE_PARAM_EXPECT) {
             let expected = expected.integer()?;
             // 0 stands for no expectation.
-            self.expected = u32::try_from(expected).ok().filter(|&expected| expected != 0);
+            wish.kind = u32::try_from(expected).ok().filter(|&expected| expected != 0);
+        }
+        if let Some(subject) = params.get(OSSL_STORE_PARAM_SUBJECT) {
+            wish.subject = Some(subject.octets()?.to_vec());
+        }
+        if let Some(issuer) = params.get(OSSL_STORE_PARAM_ISSUER) {
+            wish.issuer = Some(issuer.octets()?.to_vec());
+        }
+        if let Some(serial) = params.get(OSSL_STORE_PARAM_SERIAL) {
+            wish.serial = Some(serial.big_number()?);
+        }
+        if let Some(label) = params.get(OSSL_STORE_PARAM_ALIAS) {
+            wish.label = Some(label.text()?.to_owned());
         }
         Ok(())
     }
 
     /// Only objects of this kind from now on.
     pub(crate) fn expect(&mut self, kind: u32) {
-        self.expected = Some(kind);
+        self.wish.kind = Some(kind);
     }
 
-    fn skip_unexpected(&mut self) {
-        if let Some(expected) = self.expected {
-            self.entries.retain(|entry| entry.kind() == expected);
-        }
+    fn next(&mut self) -> Option<Entry> {
+        let wish = &self.wish;
+        self.entries.retain(|entry| wish.allows(entry));
+        self.entries.pop_front()
     }
 
     /// Whether nothing is left.
     pub(crate) fn is_at_end(&self) -> bool {
-        !self.entries.iter().any(|entry| self.expected.is_none_or(|expected| entry.kind() == expected))
+        !self.entries.iter().any(|entry| self.wish.allows(entry))
     }
 
     /// Gives the next object; says whether it was taken.
     pub(crate) fn load(&mut self, taker: &Callback, passphrase: &Passphrase) -> Result<bool> {
-        self.skip_unexpected();
-        match self.entries.pop_front() {
-            Some(Entry::Certificate(der)) => {
+        match self.next() {
+            Some(Entry::Certificate { der, .. }) => Ok(give_certificate(&der, taker)),
+            Some(Entry::Tpm(TpmObject::Name(uri))) => {
                 let params = ParamList::default()
-                    .number(OSSL_OBJECT_PARAM_TYPE, OSSL_OBJECT_CERT as i32)
-                    .octets(OSSL_OBJECT_PARAM_DATA, &der);
+                    .number(OSSL_OBJECT_PARAM_TYPE, OSSL_OBJECT_NAME as i32)
+                    .text(OSSL_OBJECT_PARAM_DATA, &uri);
                 Ok(taker.give(&params))
+            }
+            Some(Entry::Tpm(TpmObject::Nv(index))) => {
+                let content = self.provider.keyrivet()?.nv_content(index)?;
+                match tpm_uri::key_in_nv(&self.provider, &content, passphrase)? {
+                    Some(key) => Ok(self.wish.subject.is_none() && taker.give_key(key)),
+                    None => {
+                        let der = self.provider.keyrivet()?.certificate_in(&content)?;
+                        Ok(self.wish.allows_certificate(&der) && give_certificate(&der, taker))
+                    }
+                }
             }
             Some(entry) => Ok(self.key(entry, passphrase)?.is_some_and(|key| taker.give_key(key))),
             None => Ok(false),
@@ -124,16 +208,16 @@ impl Store {
 
     /// The first key, if it is of this type.
     pub(crate) fn first_key(mut self, family: Family, passphrase: &Passphrase) -> Result<Option<ProviderKey>> {
-        self.skip_unexpected();
-        let entry = self.entries.into_iter().next().ok_or_else(|| {
+        let entry = self.next().ok_or_else(|| {
             Error::NotFound("a key of the kind that is needed, among what the URI in the file names,".into())
         })?;
         let found = match &entry {
-            Entry::PrivateKey(_, object) => object.public_key().map(Family::of),
+            Entry::PrivateKey(_, object) => family_of(object),
             Entry::PublicKey(public_key) => Some(Family::of(public_key)),
-            Entry::Certificate(_) => None,
+            Entry::Certificate { .. } => None,
+            // Only the TPM knows; nobody is asked twice.
+            Entry::Tpm(_) => None,
         };
-        self.entries = VecDeque::new();
         if found == Some(family) { self.key(entry, passphrase) } else { Ok(None) }
     }
 
@@ -142,12 +226,34 @@ impl Store {
         let provider = Arc::clone(&self.provider);
         match entry {
             Entry::PrivateKey(token, object) => {
-                open_token(&token, Some(&self.uri), passphrase)?;
+                open_token(&token, self.uri.as_ref(), passphrase)?;
                 Ok(Some(ProviderKey::private(provider, token.key(&object)?)))
             }
             Entry::PublicKey(public_key) => Ok(Some(ProviderKey::public(provider, public_key))),
-            Entry::Certificate(_) => Ok(None),
+            Entry::Tpm(TpmObject::Key(place, auth)) => {
+                let key = place.key(&provider, &auth, passphrase)?;
+                Ok(Some(match self.wish.kind {
+                    Some(OSSL_STORE_INFO_PUBKEY) => ProviderKey::public(provider, key.public_key().clone()),
+                    _ => ProviderKey::private(provider, key),
+                }))
+            }
+            Entry::Certificate { .. } | Entry::Tpm(TpmObject::Name(_) | TpmObject::Nv(_)) => Ok(None),
         }
+    }
+}
+
+fn give_certificate(der: &[u8], taker: &Callback) -> bool {
+    let params = ParamList::default()
+        .number(OSSL_OBJECT_PARAM_TYPE, OSSL_OBJECT_CERT as i32)
+        .octets(OSSL_OBJECT_PARAM_DATA, der);
+    taker.give(&params)
+}
+
+/// The type of an object's private key.
+fn family_of(object: &Object) -> Option<Family> {
+    match &object.body {
+        Body::KeyPair { key, .. } => Family::of_area(&key.public_area().ok()?).ok(),
+        _ => None,
     }
 }
 
@@ -169,17 +275,34 @@ pub(crate) fn open_token(token: &Token, uri: Option<&Pkcs11Uri>, passphrase: &Pa
 
 /// The tokens that a URI names.
 pub(crate) fn tokens(provider: &Provider, uri: &Pkcs11Uri) -> Result<Vec<Arc<Token>>> {
+    if !names_library(uri) {
+        return Ok(Vec::new());
+    }
     let mut tokens = provider.keyrivet()?.tokens()?;
-    tokens.retain(|token| {
-        let info = token.info();
-        let text = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-        text(&uri.token, &info.label)
-            && text(&uri.serial, &info.serial)
-            && text(&uri.manufacturer, &info.manufacturer)
-            && text(&uri.model, &info.model)
-            && uri.slot_id.is_none_or(|slot| slot == u64::from(info.slot))
-    });
+    tokens.retain(|token| names_token(uri, &token.info()));
     Ok(tokens)
+}
+
+fn is(wanted: &Option<String>, found: &str) -> bool {
+    wanted.as_deref().is_none_or(|wanted| wanted == found)
+}
+
+fn names_library(uri: &Pkcs11Uri) -> bool {
+    let number = |text: &str| text.parse().unwrap_or(0);
+    let version = (number(env!("CARGO_PKG_VERSION_MAJOR")), number(env!("CARGO_PKG_VERSION_MINOR")));
+    is(&uri.library_manufacturer, MANUFACTURER)
+        && is(&uri.library_description, LIBRARY)
+        && uri.library_version.is_none_or(|wanted| wanted == version)
+}
+
+fn names_token(uri: &Pkcs11Uri, info: &TokenInfo) -> bool {
+    is(&uri.token, &info.label)
+        && is(&uri.serial, &info.serial)
+        && is(&uri.manufacturer, &info.manufacturer)
+        && is(&uri.model, &info.model)
+        && uri.slot_id.is_none_or(|slot| slot == u64::from(info.slot))
+        && is(&uri.slot_manufacturer, MANUFACTURER)
+        && is(&uri.slot_description, &format!("{SLOT}{}", info.serial))
 }
 
 fn described(name: Option<&str>) -> String {
@@ -206,8 +329,7 @@ fn objects(token: &Token, uri: &Pkcs11Uri, part: Part) -> Result<Vec<Arc<Object>
 }
 
 fn named(uri: &Pkcs11Uri, attributes: &Attributes) -> bool {
-    uri.object.as_ref().is_none_or(|label| *label == attributes.label)
-        && uri.id.as_ref().is_none_or(|id| *id == attributes.id)
+    is(&uri.object, &attributes.label) && uri.id.as_ref().is_none_or(|id| *id == attributes.id)
 }
 
 fn entry(token: &Arc<Token>, object: Arc<Object>, part: Part) -> Option<Entry> {
@@ -216,7 +338,9 @@ fn entry(token: &Arc<Token>, object: Arc<Object>, part: Part) -> Option<Entry> {
     match (part, &object.body) {
         (Part::PrivateKey, _) => Some(Entry::PrivateKey(Arc::clone(token), object)),
         (Part::PublicKey, _) if !hidden => object.public_key().cloned().map(Entry::PublicKey),
-        (Part::Certificate, Body::Certificate { der, .. }) if !hidden => Some(Entry::Certificate(der.clone())),
+        (Part::Certificate, Body::Certificate { der, attributes }) if !hidden => {
+            Some(Entry::Certificate { der: der.clone(), label: attributes.label.clone() })
+        }
         _ => None,
     }
 }

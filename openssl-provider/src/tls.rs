@@ -1,9 +1,13 @@
-//! What keeps TLS handshakes out of the TPM where this provider is listed first, or preferred.
+//! Ephemeral keys: what keeps TLS handshakes out of the TPM where this provider is listed first, or preferred.
 //!
 //! libssl makes its ephemeral keys with whatever provider it finds first for `EC`, and takes the NIST groups from no
 //! other. So we offer these groups, under internal names that only libssl passes on; keys made under such a name are
-//! of software, live for one handshake, and are handed to `default` for the key agreement. Where another provider
-//! comes first, libssl takes its groups and none of this happens.
+//! of software and live for one handshake. Where another provider comes first, libssl takes its groups and none of
+//! this happens, but for one case: from OpenSSL 3.5 on libssl takes the groups of the first provider that is listed and
+//! makes the keys with the one that the property query prefers. Where that is us, a key on a curve about which nothing
+//! else is said is taken to be for a handshake, once libssl has asked for our groups; `parent` or `uri` says otherwise.
+//!
+//! Keys made after the model of a peer's public key, as CMS makes them, are of software too.
 
 use std::sync::Arc;
 
@@ -84,6 +88,29 @@ impl Ephemeral {
         }
     }
 
+    /// The x coordinate shared with a peer's point on the same curve.
+    pub(crate) fn derive(&self, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let PublicKey::Ec { curve, .. } = self.public_key else { return Err(unfit()) };
+        let secret = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
+        Ok(match curve {
+            Curve::P256 => {
+                let key = p256::SecretKey::from_slice(&self.secret).map_err(|_| unfit())?;
+                let peer = p256::PublicKey::from_sec1_bytes(peer).map_err(|_| unfit())?;
+                secret(p256::ecdh::diffie_hellman(key.to_nonzero_scalar(), peer.as_affine()).raw_secret_bytes())
+            }
+            Curve::P384 => {
+                let key = p384::SecretKey::from_slice(&self.secret).map_err(|_| unfit())?;
+                let peer = p384::PublicKey::from_sec1_bytes(peer).map_err(|_| unfit())?;
+                secret(p384::ecdh::diffie_hellman(key.to_nonzero_scalar(), peer.as_affine()).raw_secret_bytes())
+            }
+            Curve::P521 => {
+                let key = p521::SecretKey::from_slice(&self.secret).map_err(|_| unfit())?;
+                let peer = p521::PublicKey::from_sec1_bytes(peer).map_err(|_| unfit())?;
+                secret(p521::ecdh::diffie_hellman(key.to_nonzero_scalar(), peer.as_affine()).raw_secret_bytes())
+            }
+        })
+    }
+
     /// The private number, big-endian.
     pub(crate) fn secret(&self) -> &[u8] {
         &self.secret
@@ -93,6 +120,10 @@ impl Ephemeral {
     pub(crate) fn public_key(&self) -> &PublicKey {
         &self.public_key
     }
+}
+
+fn unfit() -> Error {
+    Error::Unsupported("key agreement with a key on another curve".into())
 }
 
 #[cfg(test)]
@@ -105,6 +136,12 @@ mod tests {
             let (one, other) = (Ephemeral::generate(curve).unwrap(), Ephemeral::generate(curve).unwrap());
             assert_ne!(one.secret(), other.secret());
             assert!(matches!(one.public_key(), PublicKey::Ec { curve: its, .. } if *its == curve));
+            let point = |key: &Ephemeral| match key.public_key() {
+                PublicKey::Ec { point, .. } => point.clone(),
+                PublicKey::Rsa { .. } => Vec::new(),
+            };
+            assert_eq!(one.derive(&point(&other)).unwrap(), other.derive(&point(&one)).unwrap());
+            assert!(one.derive(&[4; 65]).is_err());
         }
     }
 }

@@ -64,6 +64,9 @@ pub(crate) const CKA_KEYRIVET_PCRS: CK_ATTRIBUTE_TYPE = VENDOR | 1;
 /// The digest of the policy that a key is bound to. Given at generation beside [`CKA_KEYRIVET_PCRS`], it stands for the
 /// values that the PCRs will have to have, instead of those they have then.
 pub(crate) const CKA_KEYRIVET_POLICY: CK_ATTRIBUTE_TYPE = VENDOR | 2;
+/// A private key of the token that is in the TPM for good: its signatures cost fewer commands, and one of the TPM's few
+/// places.
+pub(crate) const CKA_KEYRIVET_PERSISTENT: CK_ATTRIBUTE_TYPE = VENDOR | 3;
 
 /// What C_GetAttributeValue gives for one attribute.
 /// Not `Debug`: it may be a secret.
@@ -88,6 +91,9 @@ enum Access {
     Bytes(fn(&Attributes) -> &[u8], fn(&mut Attributes, &[u8])),
     /// What the object is decides it. A value that is given must be the one that comes out.
     Derived(fn(&View) -> Result<Vec<u8>>),
+    /// The same for a flag and for a number, whose values have a form.
+    DerivedFlag(fn(&View) -> Result<bool>),
+    DerivedNumber(fn(&View) -> Result<CK_ULONG>),
     /// The object is made of it, in a way of its own.
     Made(fn(&View) -> Result<Vec<u8>>, fn(&mut Draft, &[u8]) -> Result<()>),
     /// A secret that is shown where the object lets it out, which no key in the TPM does.
@@ -96,7 +102,7 @@ enum Access {
     Ignored,
 }
 
-use Access::{Bytes, Date, Derived, Flag, Ignored, Made, Secret, Text};
+use Access::{Bytes, Date, Derived, DerivedFlag, DerivedNumber, Flag, Ignored, Made, Secret, Text};
 
 const fn row(kind: CK_ATTRIBUTE_TYPE, of: Kinds, uses: Uses, access: Access) -> Row {
     Row { kind, of, uses, access }
@@ -104,7 +110,7 @@ const fn row(kind: CK_ATTRIBUTE_TYPE, of: Kinds, uses: Uses, access: Access) -> 
 
 static TABLE: &[Row] = &[
     // Every object (PKCS#11 3.2, "Common attributes", "Storage objects").
-    row(CKA_CLASS, ALL, NEED_CREATE | GENERATE | DERIVE, Derived(|v| Ok(number_bytes(v.class())))),
+    row(CKA_CLASS, ALL, NEED_CREATE | GENERATE | DERIVE, DerivedNumber(|v| Ok(v.class()))),
     row(CKA_UNIQUE_ID, ALL, READ, Derived(|v| Ok(v.unique_id().into_bytes()))),
     row(
         CKA_TOKEN,
@@ -118,15 +124,15 @@ static TABLE: &[Row] = &[
     row(CKA_DESTROYABLE, ALL, NEW | COPY, Flag(|a| a.destroyable, |a, v| a.destroyable = v)),
     row(CKA_LABEL, ALL, ANY, Text(|a| &a.label, |a, v| a.label = v)),
     // What the token itself shows.
-    row(CKA_PROFILE_ID, PROFILE, READ, Derived(|v| v.built_in_number())),
-    row(CKA_MECHANISM_TYPE, MECHANISM, READ, Derived(|v| v.built_in_number())),
+    row(CKA_PROFILE_ID, PROFILE, READ, DerivedNumber(|v| v.built_in_number())),
+    row(CKA_MECHANISM_TYPE, MECHANISM, READ, DerivedNumber(|v| v.built_in_number())),
     // Data.
     row(CKA_APPLICATION, DATA, CREATE, Text(|a| &a.application, |a, v| a.application = v)),
     row(CKA_OBJECT_ID, DATA, CREATE, Bytes(|a| &a.object_id, |a, v| a.object_id = v.into())),
     row(CKA_VALUE, DATA, CREATE, Made(data_value, |d, v| d.set_value(v))),
     // Certificates.
     row(CKA_VALUE, CERTIFICATE, NEED_CREATE, Made(certificate_value, |d, v| d.set_value(v))),
-    row(CKA_CERTIFICATE_TYPE, CERTIFICATE, NEED_CREATE, Derived(|_| Ok(number_bytes(CKC_X_509)))),
+    row(CKA_CERTIFICATE_TYPE, CERTIFICATE, NEED_CREATE, DerivedNumber(|_| Ok(CKC_X_509))),
     row(CKA_SUBJECT, CERTIFICATE, NEED_CREATE, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
     row(CKA_ID, CERTIFICATE, CREATE | CHANGE | COPY, Bytes(|a| &a.id, |a, v| a.id = v.into())),
     row(CKA_ISSUER, CERTIFICATE, CREATE | CHANGE | COPY, Derived(|v| field(v, |f| f.issuer))),
@@ -140,40 +146,36 @@ static TABLE: &[Row] = &[
     row(CKA_URL, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
     row(CKA_HASH_OF_SUBJECT_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
     row(CKA_HASH_OF_ISSUER_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
-    row(CKA_NAME_HASH_ALGORITHM, CERTIFICATE, CREATE, Derived(|_| Ok(number_bytes(CKM_SHA_1)))),
-    row(
-        CKA_JAVA_MIDP_SECURITY_DOMAIN,
-        CERTIFICATE,
-        CREATE,
-        Derived(|_| Ok(number_bytes(CK_SECURITY_DOMAIN_UNSPECIFIED))),
-    ),
+    row(CKA_NAME_HASH_ALGORITHM, CERTIFICATE, CREATE, DerivedNumber(|_| Ok(CKM_SHA_1))),
+    row(CKA_JAVA_MIDP_SECURITY_DOMAIN, CERTIFICATE, CREATE, DerivedNumber(|_| Ok(CK_SECURITY_DOMAIN_UNSPECIFIED))),
     // Keys.
-    row(CKA_KEY_TYPE, KEYS, NEED_CREATE | GENERATE | DERIVE, Derived(|v| Ok(number_bytes(v.key_type()?.number())))),
+    row(CKA_KEY_TYPE, KEYS, NEED_CREATE | GENERATE | DERIVE, DerivedNumber(|v| Ok(v.key_type()?.number()))),
     row(CKA_ID, KEYS, ANY, Bytes(|a| &a.id, |a, v| a.id = v.into())),
     row(CKA_START_DATE, KEYS, ANY, Date(|a| &a.start_date, |a, v| a.start_date = v)),
     row(CKA_END_DATE, KEYS, ANY, Date(|a| &a.end_date, |a, v| a.end_date = v)),
     row(CKA_DERIVE, KEYS, ANY, Flag(|a| a.derive, |a, v| a.derive = v)),
-    row(CKA_LOCAL, KEYS, READ, Derived(|v| Ok(flag_bytes(v.is_local()?)))),
-    row(CKA_KEY_GEN_MECHANISM, KEYS, READ, Derived(generation_mechanism)),
+    row(CKA_LOCAL, KEYS, READ, DerivedFlag(|v| v.is_local())),
+    row(CKA_KEY_GEN_MECHANISM, KEYS, READ, DerivedNumber(generation_mechanism)),
     row(CKA_ALLOWED_MECHANISMS, KEYS, NEW, Made(allowed_mechanisms, set_allowed_mechanisms)),
     row(CKA_SUBJECT, PAIRS, ANY, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
-    row(CKA_PUBLIC_KEY_INFO, PAIRS, CREATE, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
+    row(CKA_PUBLIC_KEY_INFO, PUBLIC, CREATE, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
+    row(CKA_PUBLIC_KEY_INFO, PRIVATE, CREATE | CHANGE | COPY, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
     // Public keys.
     row(CKA_ENCRYPT, PUBLIC, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
     row(CKA_VERIFY, PUBLIC, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
     row(CKA_VERIFY_RECOVER, PUBLIC, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
     row(CKA_WRAP, PUBLIC, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
-    row(CKA_ENCAPSULATE, PUBLIC, ANY, Derived(|_| Ok(flag_bytes(false)))),
+    row(CKA_ENCAPSULATE, PUBLIC, ANY, DerivedFlag(|_| Ok(false))),
     // Private keys.
     row(CKA_DECRYPT, PRIVATE | SECRET, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
     row(CKA_SIGN, PRIVATE | SECRET, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
     row(CKA_SIGN_RECOVER, PRIVATE, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
     row(CKA_UNWRAP, PRIVATE | SECRET, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
-    row(CKA_DECAPSULATE, PRIVATE, ANY, Derived(|_| Ok(flag_bytes(false)))),
-    row(CKA_SENSITIVE, PRIVATE, ANY, Derived(|_| Ok(flag_bytes(true)))),
-    row(CKA_EXTRACTABLE, PRIVATE, ANY, Derived(|_| Ok(flag_bytes(false)))),
-    row(CKA_ALWAYS_SENSITIVE, PRIVATE, READ, Derived(|v| Ok(flag_bytes(v.is_local()?)))),
-    row(CKA_NEVER_EXTRACTABLE, PRIVATE, READ, Derived(|v| Ok(flag_bytes(v.is_local()?)))),
+    row(CKA_DECAPSULATE, PRIVATE, ANY, DerivedFlag(|_| Ok(false))),
+    row(CKA_SENSITIVE, PRIVATE, ANY | STAYS_TRUE, DerivedFlag(|_| Ok(true))),
+    row(CKA_EXTRACTABLE, PRIVATE, ANY | STAYS_FALSE, DerivedFlag(|_| Ok(false))),
+    row(CKA_ALWAYS_SENSITIVE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
+    row(CKA_NEVER_EXTRACTABLE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
     row(
         CKA_WRAP_WITH_TRUSTED,
         PRIVATE | SECRET,
@@ -183,14 +185,20 @@ static TABLE: &[Row] = &[
     row(CKA_ALWAYS_AUTHENTICATE, PRIVATE, NEW, Flag(|a| a.always_authenticate, |a, v| a.always_authenticate = v)),
     row(CKA_KEYRIVET_PCRS, PRIVATE | SECRET, GENERATE, Made(pcrs, |d, v| d.set_pcrs(v))),
     row(CKA_KEYRIVET_POLICY, PRIVATE | SECRET, GENERATE, Made(policy, |d, v| d.set_policy(v))),
+    row(
+        CKA_KEYRIVET_PERSISTENT,
+        PRIVATE,
+        CREATE | GENERATE,
+        Made(|v| Ok(flag_bytes(v.is_persistent())), |d, v| flag(v).map(|on| d.persistent = on)),
+    ),
     // Secret keys (PKCS#11 3.2, "Secret key objects", "Generic secret key objects", "AES secret key objects").
     row(CKA_ENCRYPT, SECRET, ANY, Flag(|a| a.encrypt, |a, v| a.encrypt = v)),
     row(CKA_VERIFY, SECRET, ANY, Flag(|a| a.verify, |a, v| a.verify = v)),
     row(CKA_WRAP, SECRET, ANY, Flag(|a| a.wrap, |a, v| a.wrap = v)),
     row(CKA_SENSITIVE, SECRET, ANY | STAYS_TRUE, Flag(|a| a.sensitive, |a, v| a.sensitive = v)),
     row(CKA_EXTRACTABLE, SECRET, ANY | STAYS_FALSE, Flag(|a| a.extractable, |a, v| a.extractable = v)),
-    row(CKA_ALWAYS_SENSITIVE, SECRET, READ, Derived(|v| Ok(flag_bytes(v.was_always_sensitive()?)))),
-    row(CKA_NEVER_EXTRACTABLE, SECRET, READ, Derived(|v| Ok(flag_bytes(v.was_never_extractable()?)))),
+    row(CKA_ALWAYS_SENSITIVE, SECRET, READ, DerivedFlag(|v| v.was_always_sensitive())),
+    row(CKA_NEVER_EXTRACTABLE, SECRET, READ, DerivedFlag(|v| v.was_never_extractable())),
     row(CKA_VALUE, SECRET, NEED_CREATE, Secret(|d, v| d.set_value(v))),
     row(
         CKA_VALUE_LEN,
@@ -269,6 +277,16 @@ pub(crate) fn write(draft: &mut Draft, kind: CK_ATTRIBUTE_TYPE, value: &[u8], us
         Date(_, set) => set(&mut draft.attributes, date(value)?),
         Bytes(_, set) => set(&mut draft.attributes, value),
         Made(_, set) | Secret(set) => set(draft, value)?,
+        DerivedFlag(_) => {
+            // Where a flag stays as it is, an object that decides it has it so from the beginning.
+            let changed = if flag(value)? { STAYS_FALSE } else { STAYS_TRUE };
+            if uses & (CHANGE | COPY) != 0 && row.uses & changed != 0 {
+                return Err(Error(CKR_ATTRIBUTE_READ_ONLY));
+            }
+        }
+        DerivedNumber(_) => {
+            number(value)?;
+        }
         Derived(_) | Ignored => {}
     }
     Ok(())
@@ -276,11 +294,20 @@ pub(crate) fn write(draft: &mut Draft, kind: CK_ATTRIBUTE_TYPE, value: &[u8], us
 
 /// Checks that a template gives no value to an attribute that the object decides otherwise.
 pub(crate) fn check_derived(view: &View, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Result<()> {
-    let Some(Row { access: Derived(read), .. }) = find(kind, view.kinds()?) else { return Ok(()) };
-    let actual = read(view)?;
+    let actual = match find(kind, view.kinds()?).map(|row| &row.access) {
+        Some(Derived(read)) => read(view)?,
+        Some(DerivedFlag(read)) => flag_bytes(read(view)?),
+        Some(DerivedNumber(read)) => number_bytes(read(view)?),
+        _ => return Ok(()),
+    };
     // Some give a serial number without its header.
     let same = actual == value || (kind == CKA_SERIAL_NUMBER && actual.get(2..) == Some(value));
-    if same { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
+    match kind {
+        _ if same => Ok(()),
+        // "If there is a mismatch, the command SHALL return CKR_ATTRIBUTE_VALUE_INVALID" ("Private key objects").
+        CKA_PUBLIC_KEY_INFO => Err(Error(CKR_ATTRIBUTE_VALUE_INVALID)),
+        _ => Err(Error(CKR_TEMPLATE_INCONSISTENT)),
+    }
 }
 
 /// The attributes that a new object's template must give.
@@ -301,6 +328,8 @@ impl Row {
             Text(get, _) | Date(get, _) => get(view.attributes()?).as_bytes().to_vec(),
             Bytes(get, _) => get(view.attributes()?).to_vec(),
             Derived(get) | Made(get, _) => get(view)?,
+            DerivedFlag(get) => flag_bytes(get(view)?),
+            DerivedNumber(get) => number_bytes(get(view)?),
             Secret(_) => return Ok(view.secret().map_or(Value::Sensitive, |value| Value::Bytes(value.clone()))),
             Ignored => Vec::new(),
         };
@@ -342,9 +371,8 @@ pub(crate) fn curve_parameters(curve: Curve) -> Result<Vec<u8>> {
     curve.oid().to_der().map_err(|_| MISSING)
 }
 
-fn generation_mechanism(view: &View) -> Result<Vec<u8>> {
-    let local = view.is_local()?;
-    Ok(number_bytes(if local { view.key_type()?.generation() } else { CK_UNAVAILABLE_INFORMATION }))
+fn generation_mechanism(view: &View) -> Result<CK_ULONG> {
+    Ok(if view.is_local()? { view.key_type()?.generation() } else { CK_UNAVAILABLE_INFORMATION })
 }
 
 fn pcrs(view: &View) -> Result<Vec<u8>> {

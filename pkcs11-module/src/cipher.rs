@@ -9,8 +9,7 @@ use keyrivet_core::secret_key::{AES_BLOCK, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::key_use::require_type;
-use crate::mechanism::{KeyType, Mechanism, Work};
+use crate::mechanism::{Mechanism, Work};
 use crate::object::View;
 use crate::operation::Data;
 use crate::parameter::Parameter;
@@ -62,7 +61,6 @@ impl Cipher {
             Work::AesCbcPad => return AesCipher::new(view, CipherMode::Cbc, true, parameter, direction).map(Self::Aes),
             _ => return Err(Error(CKR_MECHANISM_INVALID)),
         };
-        require_type(view, KeyType::Rsa)?;
         let key = match view.part {
             Part::PrivateKey => RsaKey::Private(view.token.key(&view.object)?),
             _ => RsaKey::Public(view.object.public_key().ok_or(Error(CKR_KEY_TYPE_INCONSISTENT))?.clone()),
@@ -147,7 +145,6 @@ impl AesCipher {
         direction: Direction,
     ) -> Result<Self> {
         let (iv, blocks) = parameter.initial_vector(mode)?;
-        require_type(view, KeyType::Aes)?;
         let key = view.token.secret_key(&view.object)?;
         Ok(Self { key, mode, direction, iv, padded, pending: Zeroizing::default(), blocks })
     }

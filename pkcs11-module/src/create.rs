@@ -1,10 +1,11 @@
 //! C_CreateObject: certificates, data and public keys as they are; private and secret keys by way of the TPM.
 
 use cryptoki_sys::*;
-use keyrivet_core::object::{Attributes, Body, Object, ObjectId};
+use keyrivet_core::import::PrivateKey;
+use keyrivet_core::object::{Attributes, Body, Object, ObjectId, Part};
 use keyrivet_core::public_key::PublicKey;
 
-use crate::attribute::{self, CREATE, Kinds};
+use crate::attribute::{self, CREATE, DERIVE, Kinds};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::mechanism::KeyType;
@@ -25,17 +26,39 @@ impl Session {
         let mut draft = Draft::new(of, defaults);
         draft.write(template, CREATE)?;
         self.check_new(&draft)?;
-        let token_object = draft.token_object;
+        let (token_object, persistent) = (draft.token_object, draft.persistent);
         let object = self.made(draft)?;
+        self.keep_made(&object, (token_object, persistent), template)
+    }
+
+    fn keep_made(&self, object: &Object, kept: (bool, bool), template: &Template<'_>) -> Result<CK_OBJECT_HANDLE> {
+        let (token_object, persistent) = kept;
         let part = object.parts().next().ok_or(Error(CKR_GENERAL_ERROR))?;
-        check_new_object(self.slot().token()?, &object, part, template)?;
-        self.keep(&object, token_object)?;
-        Ok(self.slot().handle(&object, part))
+        check_new_object(self.slot().token()?, object, part, template)?;
+        self.keep(object, token_object)?;
+        self.place(object, persistent)?;
+        Ok(self.slot().handle(object, part))
+    }
+
+    /// Has the TPM take a private key that was wrapped as a PKCS#8 PrivateKeyInfo (PKCS#11 3.2, "Wrapping/unwrapping
+    /// private keys").
+    pub(crate) fn keep_unwrapped(&self, der: &[u8], template: &Template<'_>) -> Result<CK_OBJECT_HANDLE> {
+        let of = kind_to_create(template)?;
+        let mut draft = Draft::new(of, Attributes { sign: true, private: true, ..Attributes::default() });
+        draft.write(template, DERIVE)?;
+        self.check_new(&draft)?;
+        let key = PrivateKey::from_pkcs8_der(der).map_err(|_| Error(CKR_WRAPPED_KEY_INVALID))?;
+        if attribute::kind_of(Part::PrivateKey, Some(KeyType::of(key.public_key()))) != of {
+            return Err(Error(CKR_WRAPPED_KEY_INVALID));
+        }
+        let kept = (draft.token_object, draft.persistent);
+        let object = self.import(&key, draft.attributes)?;
+        self.keep_made(&object, kept, template)
     }
 
     fn made(&self, draft: Draft) -> Result<Object> {
         if draft.of & attribute::PRIVATE != 0 {
-            return self.import(draft);
+            return self.import(&draft.private_key()?, draft.attributes);
         }
         let id = ObjectId::random()?;
         let body = match draft.of {
@@ -47,21 +70,20 @@ impl Session {
                 let der = draft.value.map(|value| value.to_vec()).unwrap_or_default();
                 Body::Certificate { der, attributes: draft.attributes }
             }
-            _ => Body::PublicKey { public_key: draft.public_key()?, attributes: draft.attributes },
+            _ => Body::PublicKey { public_key: draft.public_key()?, local: false, attributes: draft.attributes },
         };
         Ok(Object { id, body })
     }
 
     /// Has the TPM take a private key that was made outside.
-    fn import(&self, draft: Draft) -> Result<Object> {
-        let usage = key_usage(&draft.attributes);
+    fn import(&self, key: &PrivateKey, mut attributes: Attributes) -> Result<Object> {
+        let usage = key_usage(&attributes);
         if usage == (false, false) {
             return Err(Error(CKR_TEMPLATE_INCONSISTENT));
         }
         if !self.slot().is_open() {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
-        let key = draft.private_key()?;
         let token = self.slot().token()?;
         let info = token.info();
         match key.public_key() {
@@ -73,11 +95,10 @@ impl Session {
             PublicKey::Ec { curve, .. } if !info.curves.contains(curve) => return Err(Error(CKR_CURVE_NOT_SUPPORTED)),
             _ => {}
         }
-        let mut attributes = draft.attributes;
         if attributes.id.is_empty() {
             attributes.id = key.public_key().default_id();
         }
-        Ok(token.import(&key, usage, attributes)?)
+        Ok(token.import(key, usage, attributes)?)
     }
 
     fn create_secret(&self, template: &Template<'_>) -> Result<CK_OBJECT_HANDLE> {

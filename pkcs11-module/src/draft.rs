@@ -29,6 +29,8 @@ pub(crate) struct Draft {
     modulus: Option<Vec<u8>>,
     exponent: Option<Vec<u8>>,
     point: Option<Vec<u8>>,
+    /// [`attribute::CKA_KEYRIVET_PERSISTENT`].
+    pub(crate) persistent: bool,
     pcrs: Option<PcrSelection>,
     policy: Option<Vec<u8>>,
 }
@@ -50,6 +52,7 @@ impl Draft {
             modulus: None,
             exponent: None,
             point: None,
+            persistent: false,
             pcrs: None,
             policy: None,
         }
@@ -154,6 +157,11 @@ impl Draft {
     pub(crate) fn private_key(&self) -> Result<PrivateKey> {
         let incomplete = Error(CKR_TEMPLATE_INCOMPLETE);
         let secret = self.value.as_ref().ok_or(incomplete)?;
+        // What no TPM takes is a value that it does not take.
+        let refused = |error| match error {
+            keyrivet_core::Error::Unsupported(_) => INVALID,
+            other => Error::from(other),
+        };
         if self.of == attribute::PRIVATE_EC {
             let key = PrivateKey::ec(self.curve.ok_or(incomplete)?, secret)?;
             let PublicKey::Ec { point, .. } = key.public_key() else { return Err(INVALID) };
@@ -161,9 +169,10 @@ impl Draft {
             return if same { Ok(key) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) };
         }
         let (modulus, exponent) = self.modulus.as_ref().zip(self.exponent.as_ref()).ok_or(incomplete)?;
-        Ok(match &self.prime {
-            Some(prime) => PrivateKey::rsa(modulus, exponent, prime)?,
-            None => PrivateKey::rsa_from_exponents(modulus, exponent, secret)?,
-        })
+        match &self.prime {
+            Some(prime) => PrivateKey::rsa(modulus, exponent, prime),
+            None => PrivateKey::rsa_from_exponents(modulus, exponent, secret),
+        }
+        .map_err(refused)
     }
 }

@@ -1,5 +1,7 @@
 //! The return values: what each error of the core means to a PKCS#11 application.
 
+use std::io::ErrorKind;
+
 use cryptoki_sys::*;
 use keyrivet_core::log::{self, Topic};
 
@@ -35,9 +37,10 @@ fn return_value(error: &keyrivet_core::Error) -> CK_RV {
         | Core::TpmResponseForged { .. }
         | Core::StorageRootKey(_)
         | Core::ObjectCorrupt { .. } => CKR_DEVICE_ERROR,
+        Core::TpmFull => CKR_DEVICE_MEMORY,
         Core::StoreReadOnly(_) => CKR_TOKEN_WRITE_PROTECTED,
         Core::Store { source, .. } => match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => CKR_DEVICE_MEMORY,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => CKR_DEVICE_MEMORY,
             _ => CKR_DEVICE_ERROR,
         },
         Core::NotFound(_) => CKR_OBJECT_HANDLE_INVALID,
@@ -64,8 +67,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_from_a_broken_one() {
-        let with = |kind: std::io::ErrorKind| keyrivet_core::Error::Store { path: "/x".into(), source: kind.into() };
-        assert_eq!(return_value(&with(std::io::ErrorKind::StorageFull)), CKR_DEVICE_MEMORY);
-        assert_eq!(return_value(&with(std::io::ErrorKind::InvalidData)), CKR_DEVICE_ERROR);
+        let with = |kind: ErrorKind| keyrivet_core::Error::Store { path: "/x".into(), source: kind.into() };
+        assert_eq!(return_value(&with(ErrorKind::StorageFull)), CKR_DEVICE_MEMORY);
+        assert_eq!(return_value(&with(ErrorKind::InvalidData)), CKR_DEVICE_ERROR);
     }
 }

@@ -42,17 +42,17 @@ impl Session {
         if !self.slot().is_open() {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
-        let stored = (private.token_object, public.token_object);
+        let (stored, persistent) = ((private.token_object, public.token_object), private.persistent);
         let policy = private.policy()?;
         let mut pair = token.generate(spec, policy.as_ref(), private.attributes, public.attributes)?;
         default_id(&mut pair);
         check_new_object(token, &pair, Part::PrivateKey, private_template)?;
         check_new_object(token, &pair, Part::PublicKey, public_template)?;
-        self.keep_pair(pair, stored)
+        self.keep_pair(pair, stored, persistent)
     }
 
     /// Keeps a pair as one object, or as two where one is the token's and the other the session's.
-    fn keep_pair(&self, pair: Object, stored: (bool, bool)) -> Result<KeyPair> {
+    fn keep_pair(&self, pair: Object, stored: (bool, bool), persistent: bool) -> Result<KeyPair> {
         let handles = |private: &Object, public: &Object| KeyPair {
             private: self.slot().handle(private, Part::PrivateKey),
             public: self.slot().handle(public, Part::PublicKey),
@@ -60,6 +60,7 @@ impl Session {
         let (private_stored, public_stored) = stored;
         if private_stored == public_stored {
             self.keep(&pair, private_stored)?;
+            self.place(&pair, persistent)?;
             return Ok(handles(&pair, &pair));
         }
         let gone = Error(CKR_GENERAL_ERROR);
@@ -72,6 +73,7 @@ impl Session {
                 self.keep(object, true)?;
             }
         }
+        self.place(&private, persistent)?;
         self.keep(if private_stored { &public } else { &private }, false)?;
         Ok(handles(&private, &public))
     }
@@ -91,9 +93,10 @@ fn key_spec(key_type: KeyType, public: &Draft, private: &Draft, info: &TokenInfo
         KeyType::Rsa => {
             let bits = public.modulus_bits.and_then(|bits| u16::try_from(bits).ok());
             let bits = bits.filter(|bits| info.rsa_bits.contains(bits)).ok_or(Error(CKR_ATTRIBUTE_VALUE_INVALID))?;
-            // The TPM's default exponent is the only one that every TPM has.
+            // The TPM's default exponent is the only one that every TPM has. This code "shall be returned if the
+            // implementation cannot use the supplied exponent value" (PKCS#11 3.2, "PKCS #1 RSA key pair generation").
             if public.exponent().is_some_and(|exponent| !is_65537(exponent)) {
-                return Err(Error(CKR_ATTRIBUTE_VALUE_INVALID));
+                return Err(Error(CKR_TEMPLATE_INCONSISTENT));
             }
             KeyKind::Rsa { bits }
         }

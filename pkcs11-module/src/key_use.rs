@@ -4,16 +4,16 @@ use cryptoki_sys::*;
 use keyrivet_core::object::{Attributes, Part};
 
 use crate::error::{Error, Result};
-use crate::mechanism::{self, KeyType, Work};
+use crate::mechanism::{self, Work};
 use crate::object::View;
 use crate::session::Session;
 use crate::template::wide;
 
-/// Whether a key's attributes permit an operation, one of the `CKF_` flags of CK_MECHANISM_INFO; `None` if keys of its
-/// class do no such thing.
-fn permitted(operation: CK_FLAGS, part: Part, attributes: &Attributes) -> Option<bool> {
+/// Whether a key's attributes permit an operation, one of the `CKF_` flags of CK_MECHANISM_INFO. What keys of its class
+/// never do has no attribute that could permit it.
+fn permitted(operation: CK_FLAGS, part: Part, attributes: &Attributes) -> bool {
     use Part::{PrivateKey, PublicKey, SecretKey};
-    Some(match (operation, part) {
+    match (operation, part) {
         (CKF_SIGN, PrivateKey | SecretKey) | (CKF_VERIFY, PublicKey) => attributes.sign,
         (CKF_VERIFY, SecretKey) => attributes.verify,
         (CKF_SIGN_RECOVER, PrivateKey) | (CKF_VERIFY_RECOVER, PublicKey) => attributes.sign_recover,
@@ -22,22 +22,21 @@ fn permitted(operation: CK_FLAGS, part: Part, attributes: &Attributes) -> Option
         (CKF_WRAP, SecretKey) => attributes.wrap,
         (CKF_UNWRAP, PrivateKey | SecretKey) | (CKF_WRAP, PublicKey) => attributes.unwrap,
         (CKF_DERIVE, PrivateKey) => attributes.derive,
-        _ => return None,
-    })
-}
-
-/// Refuses a key of another type.
-pub(crate) fn require_type(view: &View, wanted: KeyType) -> Result<()> {
-    if view.key_type()? == wanted { Ok(()) } else { Err(Error(CKR_KEY_TYPE_INCONSISTENT)) }
+        _ => false,
+    }
 }
 
 impl Session {
-    /// The object behind a handle that should be a key's; `invalid` is what the function answers if it is none.
+    /// The key behind a handle; `invalid` is what the function answers if it is none.
     pub(crate) fn key(&self, handle: CK_OBJECT_HANDLE, invalid: CK_RV) -> Result<View> {
-        self.slot().view(handle).map_err(|error| match error {
+        let view = self.slot().view(handle).map_err(|error| match error {
             Error(CKR_OBJECT_HANDLE_INVALID) => Error(invalid),
             other => other,
-        })
+        })?;
+        match view.part {
+            Part::PrivateKey | Part::PublicKey | Part::SecretKey => Ok(view),
+            Part::Certificate | Part::Data => Err(Error(invalid)),
+        }
     }
 
     /// A key for an operation by a mechanism, if its attributes and the login allow that; and what the mechanism does.
@@ -47,15 +46,19 @@ impl Session {
         operation: CK_FLAGS,
         kind: CK_MECHANISM_TYPE,
     ) -> Result<(View, Work)> {
-        let work = mechanism::find(kind, self.slot().token_info().as_ref(), operation)?;
-        let invalid = match operation {
-            CKF_WRAP => CKR_WRAPPING_KEY_HANDLE_INVALID,
-            CKF_UNWRAP => CKR_UNWRAPPING_KEY_HANDLE_INVALID,
-            _ => CKR_KEY_HANDLE_INVALID,
+        let work = mechanism::find(kind, self.slot().token_info().as_deref(), operation)?;
+        let (invalid, inconsistent) = match operation {
+            CKF_WRAP => (CKR_WRAPPING_KEY_HANDLE_INVALID, CKR_WRAPPING_KEY_TYPE_INCONSISTENT),
+            CKF_UNWRAP => (CKR_UNWRAPPING_KEY_HANDLE_INVALID, CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),
+            _ => (CKR_KEY_HANDLE_INVALID, CKR_KEY_TYPE_INCONSISTENT),
         };
         let view = self.key(handle, invalid)?;
+        // "This return value has a higher priority than CKR_KEY_FUNCTION_NOT_PERMITTED."
+        if !work.takes(view.key_type()?) {
+            return Err(Error(inconsistent));
+        }
         let attributes = view.attributes()?;
-        if !permitted(operation, view.part, attributes).ok_or(Error(invalid))? {
+        if !permitted(operation, view.part, attributes) {
             return Err(Error(CKR_KEY_FUNCTION_NOT_PERMITTED));
         }
         let allowed = &attributes.allowed_mechanisms;

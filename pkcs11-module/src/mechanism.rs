@@ -101,6 +101,20 @@ pub(crate) enum Work {
 
 use Work::*;
 
+impl Work {
+    /// Whether it can be done with a key of this type.
+    pub(crate) fn takes(self, key: KeyType) -> bool {
+        match self {
+            RsaPkcs1(_) | RsaPss(_) | RsaOaep | RsaRaw => key == KeyType::Rsa,
+            Ecdsa(_) | Ecdh => key == KeyType::Ec,
+            Aes(_) | AesCbcPad => key == KeyType::Aes,
+            // "CKK_GENERIC_SECRET keys are useable by all HMAC mechanisms" (PKCS#11 3.2, HMAC mechanisms).
+            Hmac(hash) | HmacGeneral(hash) => key == KeyType::Generic || key == KeyType::Hmac(hash),
+            GenerateKeyPair(_) | GenerateKey(_) | Digest(_) => false,
+        }
+    }
+}
+
 /// The mechanisms that no hash names.
 const TABLE: [(CK_MECHANISM_TYPE, Work); 17] = [
     (CKM_RSA_PKCS_KEY_PAIR_GEN, GenerateKeyPair(KeyType::Rsa)),

@@ -8,8 +8,8 @@ use cryptoki_sys::*;
 use keyrivet_core::Keyrivet;
 use keyrivet_core::config::Config;
 use keyrivet_core::log::{self, Topic};
+use keyrivet_core::mutex::{Mutex, RwLock};
 use keyrivet_core::process::PerProcess;
-use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
 use crate::session::Session;
@@ -78,11 +78,11 @@ impl Module {
     /// "The list of slots is static until C_GetSlotList is called with a NULL buffer" (PKCS#11 3.2, C_GetSlotList).
     pub(crate) fn refresh_slots(&self) {
         // A store that cannot be read has no tokens; the core's error says why, and the module goes on.
-        let tokens = self.keyrivet.tokens().unwrap_or_else(|error| {
+        let listed = self.keyrivet.tokens().and_then(|tokens| Ok((self.keyrivet.free_slot(&tokens)?, tokens)));
+        let (free, tokens) = listed.unwrap_or_else(|error| {
             log::write(Topic::Error, format_args!("{error}"));
-            Vec::new()
+            (0, Vec::new())
         });
-        let free = tokens.last().map_or(0, |token| token.info().slot + 1);
         let mut slots = self.slots.lock();
         let mut current: Vec<_> = tokens
             .into_iter()

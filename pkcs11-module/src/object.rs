@@ -15,7 +15,7 @@ use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::mechanism::KeyType;
 use crate::session::Session;
-use crate::template::{self, Template, number_bytes};
+use crate::template::{self, Template};
 
 /// One PKCS#11 object as it is now: a part of an object of the store, or of a session.
 pub(crate) struct View {
@@ -41,8 +41,8 @@ impl View {
     }
 
     /// The number of a profile or a mechanism.
-    pub(crate) fn built_in_number(&self) -> Result<Vec<u8>> {
-        self.built_in.map(|built_in| number_bytes(built_in.number())).ok_or(MISSING)
+    pub(crate) fn built_in_number(&self) -> Result<CK_ULONG> {
+        self.built_in.map(|built_in| built_in.number()).ok_or(MISSING)
     }
 
     /// `CKA_UNIQUE_ID`.
@@ -112,6 +112,11 @@ impl View {
         }
     }
 
+    /// Whether it is a private key that is in the TPM for good.
+    pub(crate) fn is_persistent(&self) -> bool {
+        matches!(self.object.body, Body::KeyPair { key: KeyMaterial::Placed(..) | KeyMaterial::Persistent(_), .. })
+    }
+
     /// Whether its use is the TPM's work.
     pub(crate) fn is_in_tpm(&self) -> bool {
         match &self.object.body {
@@ -121,16 +126,9 @@ impl View {
         }
     }
 
-    /// `CKA_LOCAL`. Of a key in the TPM its public area tells: it was made in this TPM, which has never let it out.
+    /// `CKA_LOCAL`.
     pub(crate) fn is_local(&self) -> Result<bool> {
-        let guaranteed = object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM;
-        let area = match &self.object.body {
-            Body::KeyPair { key, imported: false, .. } => key.public_area()?,
-            Body::SecretKey { secret: SecretMaterial::Tpm { key, imported: false, .. }, .. } => key.public_area()?,
-            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } => return Ok(*local),
-            _ => return Ok(false),
-        };
-        Ok(area.has(guaranteed))
+        Ok(self.object.is_local()?)
     }
 
     /// `CKA_ALWAYS_SENSITIVE` of a secret key.
@@ -166,7 +164,9 @@ impl View {
             _ => !(attributes.decrypt || attributes.unwrap || attributes.sign_recover),
         };
         // A login of its own needs an operation that waits for it, which these two are not.
-        let by_login = !attributes.always_authenticate || !(attributes.derive || attributes.unwrap);
+        // And it "may only be set to CK_TRUE when CKA_PRIVATE is also CK_TRUE" ("Private key objects").
+        let can_ask = attributes.private && !attributes.derive && !attributes.unwrap;
+        let by_login = !attributes.always_authenticate || can_ask;
         let by_tpm = match (&self.object.body, self.part) {
             (Body::KeyPair { key, .. }, Part::PrivateKey) => {
                 let area = key.public_area()?;
@@ -261,6 +261,8 @@ impl Session {
     pub(crate) fn check_new(&self, draft: &Draft) -> Result<()> {
         if draft.token_object {
             self.require_read_write()?;
+        } else if draft.persistent {
+            return Err(Error(CKR_TEMPLATE_INCONSISTENT));
         }
         let token = self.slot().token()?;
         if draft.attributes.private && !self.slot().is_open() {
@@ -283,6 +285,14 @@ impl Session {
         Ok(())
     }
 
+    /// Puts a private key that was just stored into the TPM for good, where a template asked for that: or there is none.
+    pub(crate) fn place(&self, key: &Object, persistent: bool) -> Result<()> {
+        if persistent {
+            self.slot().token()?.place_new(key)?;
+        }
+        Ok(())
+    }
+
     /// An object, to read its attributes (C_GetAttributeValue).
     pub(crate) fn view(&self, handle: CK_OBJECT_HANDLE) -> Result<View> {
         self.slot().view(handle)
@@ -292,7 +302,9 @@ impl Session {
     pub(crate) fn set_attributes(&self, handle: CK_OBJECT_HANDLE, template: &Template<'_>) -> Result<()> {
         let view = self.slot().view(handle)?;
         self.require_changeable(&view)?;
-        if !view.attributes()?.modifiable {
+        let Attributes { modifiable, trusted, .. } = view.attributes()?;
+        // "Trusted certificates cannot be modified" (PKCS#11 3.2, "Certificate objects").
+        if !modifiable || (view.part == Part::Certificate && *trusted) {
             return Err(Error(CKR_ACTION_PROHIBITED));
         }
         let id = view.object.id;
@@ -371,9 +383,13 @@ fn copied(view: &View, draft: Draft) -> Result<Object> {
     let id = ObjectId::random()?;
     let body = match view.object.body.clone() {
         Body::KeyPair { public_key, .. } | Body::PublicKey { public_key, .. } if view.part == Part::PublicKey => {
-            Body::PublicKey { public_key, attributes }
+            Body::PublicKey { public_key, local: view.is_local()?, attributes }
         }
-        Body::KeyPair { key: key @ KeyMaterial::Wrapped(_), public_key, imported, .. } => {
+        // Only the original is at its place in the TPM.
+        Body::KeyPair {
+            key: KeyMaterial::Wrapped(key) | KeyMaterial::Placed(key, _), public_key, imported, ..
+        } => {
+            let key = KeyMaterial::Wrapped(key);
             Body::KeyPair { key, public_key, imported, private: attributes, public: None }
         }
         Body::KeyPair { key: KeyMaterial::Persistent(_), .. } => return Err(Error(CKR_ACTION_PROHIBITED)),

@@ -103,11 +103,16 @@ pub(crate) struct Operations {
     pub(crate) sign_recover: Operation<Signing>,
     pub(crate) verify: Operation<Verification>,
     pub(crate) verify_recover: Operation<Recovery>,
+    /// A verification whose signature was given first.
+    pub(crate) verify_signature: Operation<(Verification, Vec<u8>)>,
     pub(crate) encrypt: Operation<Cipher>,
     pub(crate) decrypt: Operation<Cipher>,
     /// The `CKF_` flags of operations whose key wants a login of its own first (`CKA_ALWAYS_AUTHENTICATE`).
     await_login: CK_FLAGS,
 }
+
+/// The standard has no flag of its own for a verification whose signature was given first, and no other use for this.
+pub(crate) const VERIFY_SIGNATURE: CK_FLAGS = 1 << 29;
 
 impl Operations {
     /// Ends operations without a result, by their `CKF_` flags of CK_MECHANISM_INFO (C_SessionCancel).
@@ -123,6 +128,7 @@ impl Operations {
         end(kinds, CKF_SIGN_RECOVER, &mut self.sign_recover);
         end(kinds, CKF_VERIFY, &mut self.verify);
         end(kinds, CKF_VERIFY_RECOVER, &mut self.verify_recover);
+        end(kinds, CKF_VERIFY | VERIFY_SIGNATURE, &mut self.verify_signature);
         end(kinds, CKF_ENCRYPT, &mut self.encrypt);
         end(kinds, CKF_DECRYPT, &mut self.decrypt);
         self.await_login &= !kinds;
@@ -150,7 +156,11 @@ impl Operations {
 
     /// Whether an operation runs whose key cannot be saved with it.
     fn has_key(&self) -> bool {
-        self.sign.is_active() || self.verify.is_active() || self.encrypt.is_active() || self.decrypt.is_active()
+        self.sign.is_active()
+            || self.verify.is_active()
+            || self.verify_signature.is_active()
+            || self.encrypt.is_active()
+            || self.decrypt.is_active()
     }
 }
 
@@ -185,7 +195,7 @@ impl Session {
     pub(crate) fn start_digest(&self, mechanism: Mechanism<'_>) -> Result<()> {
         let token = self.slot().token_info();
         self.operations().digest.begin(|| {
-            let Work::Digest(hash) = mechanism::find(mechanism.kind, token.as_ref(), CKF_DIGEST)? else {
+            let Work::Digest(hash) = mechanism::find(mechanism.kind, token.as_deref(), CKF_DIGEST)? else {
                 return Err(Error(CKR_MECHANISM_INVALID));
             };
             mechanism.parameter.none()?;
@@ -250,7 +260,8 @@ impl Session {
             return Err(Error(CKR_KEY_NOT_NEEDED));
         }
         let mut operations = self.operations();
-        operations.cancel(CK_FLAGS::MAX & !CKF_FIND_OBJECTS);
+        // "Even if that session has active cryptographic or object search operations": those are cancelled.
+        operations.cancel(CK_FLAGS::MAX);
         operations.digest = Operation::InParts(saved);
         Ok(())
     }

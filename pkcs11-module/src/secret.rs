@@ -14,7 +14,6 @@ use crate::attribute::{self, DERIVE, GENERATE, Uses};
 use crate::cipher::Cipher;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::key_use::require_type;
 use crate::mechanism::{self, GENERATED_SECRETS, KeyType, Mechanism, Work};
 use crate::object::check_new_object;
 use crate::parameter::{Derivation, Ecdh};
@@ -158,7 +157,6 @@ impl Session {
     ) -> Result<CK_OBJECT_HANDLE> {
         let (view, _) = self.usable_key(base, CKF_DERIVE, mechanism.kind)?;
         let parameter = mechanism.parameter.ecdh()?;
-        require_type(&view, KeyType::Ec)?;
         // What the TPM made was always sensitive, and never extractable.
         let local = view.is_local()?;
         let new = NewSecret::read(secret_kind(template)?, template, DERIVE, Origin::Derived(local, local))?;
@@ -182,6 +180,19 @@ impl Session {
         template: &Template<'_>,
     ) -> Result<CK_OBJECT_HANDLE> {
         let (view, work) = self.usable_key(key, CKF_UNWRAP, mechanism.kind)?;
+        let unwrapped = || {
+            let cipher = Cipher::new(&view, work, mechanism.parameter, Direction::Decrypt)?;
+            cipher.finish(wrapped).map_err(|error| match error {
+                Error(CKR_ENCRYPTED_DATA_INVALID) => Error(CKR_WRAPPED_KEY_INVALID),
+                Error(CKR_ENCRYPTED_DATA_LEN_RANGE) => Error(CKR_WRAPPED_KEY_LEN_RANGE),
+                other => other,
+            })
+        };
+        let class = template.get(CKA_CLASS).map(template::number).transpose()?;
+        // Of the mechanisms here only this one wraps private keys.
+        if class == Some(CKO_PRIVATE_KEY) && work == Work::AesCbcPad {
+            return self.keep_unwrapped(&unwrapped()?, template);
+        }
         let kind = secret_kind(template)?;
         let mut new = NewSecret::read(kind, template, DERIVE, Origin::Outside)?;
         // "The CKA_EXTRACTABLE attribute is by default set to CK_TRUE": where it can be.
@@ -189,14 +200,11 @@ impl Session {
             new.draft.attributes.extractable = true;
         }
         self.check_new(&new.draft)?;
-        let named = |error| match error {
-            Error(CKR_ENCRYPTED_DATA_INVALID) => Error(CKR_WRAPPED_KEY_INVALID),
-            Error(CKR_ENCRYPTED_DATA_LEN_RANGE) => Error(CKR_WRAPPED_KEY_LEN_RANGE),
-            Error(CKR_KEY_TYPE_INCONSISTENT) => Error(CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),
-            other => other,
-        };
-        let cipher = Cipher::new(&view, work, mechanism.parameter, Direction::Decrypt).map_err(named)?;
-        let mut value = cipher.finish(wrapped).map_err(named)?;
+        // Bare blocks do not tell how many of their last bytes are padding, and no type of key has one length only.
+        if matches!(work, Work::Aes(_)) && new.draft.value_length.is_none() {
+            return Err(Error(CKR_TEMPLATE_INCOMPLETE));
+        }
+        let mut value = unwrapped()?;
         let wanted = new.draft.value_length.unwrap_or(value.len());
         // What was padded with zeros is cut, other mechanisms tell the length themselves.
         match work {
@@ -232,10 +240,7 @@ impl Session {
         let whole = if let Work::Aes(_) = work { value.len().next_multiple_of(AES_BLOCK) } else { value.len() };
         let mut block = Zeroizing::new(vec![0; whole]);
         block[..value.len()].copy_from_slice(value);
-        let cipher = Cipher::new(&wrapping, work, mechanism.parameter, Direction::Encrypt).map_err(|e| match e {
-            Error(CKR_KEY_TYPE_INCONSISTENT) => Error(CKR_WRAPPING_KEY_TYPE_INCONSISTENT),
-            other => other,
-        })?;
+        let cipher = Cipher::new(&wrapping, work, mechanism.parameter, Direction::Encrypt)?;
         Ok(Wrapping { cipher, value: block })
     }
 }

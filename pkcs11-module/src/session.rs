@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cryptoki_sys::*;
+use keyrivet_core::mutex::{Mutex, MutexGuard};
 use keyrivet_core::token::User;
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::operation::Operations;

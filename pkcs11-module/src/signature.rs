@@ -9,8 +9,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::key_use::require_type;
-use crate::mechanism::{KeyType, Mechanism, Work};
+use crate::mechanism::{Mechanism, Work};
 use crate::object::View;
 use crate::operation::Data;
 use crate::parameter::Parameter;
@@ -46,18 +45,36 @@ pub(crate) struct Mac {
 /// What the data is, which decides how data that does not fit is called.
 #[derive(Clone, Copy)]
 pub(crate) enum Raw {
-    /// A DigestInfo, or other data to be padded: what is wrong with it is CKR_DATA_INVALID.
-    Data,
+    /// A DigestInfo, or other data to be padded, and how much more of it there may be: what else is wrong with it is
+    /// CKR_DATA_INVALID.
+    Data { room: usize },
     /// A digest: only its length can be wrong.
     Digest,
 }
 
 impl Raw {
+    /// What a mechanism with this key takes.
+    fn new(work: Work, key: &PublicKey) -> Self {
+        match work {
+            // "k - 11" bytes (PKCS#11 3.2, "PKCS #1 v1.5 RSA").
+            Work::RsaPkcs1(None) => Self::Data { room: key.signature_length().saturating_sub(11) },
+            _ => Self::Digest,
+        }
+    }
+
+    /// Takes note of more data.
+    fn add(&mut self, more: usize) -> Result<()> {
+        if let Self::Data { room } = self {
+            *room = room.checked_sub(more).ok_or(Error(CKR_DATA_LEN_RANGE))?;
+        }
+        Ok(())
+    }
+
     fn name(self, error: keyrivet_core::Error) -> Error {
         match (self, Error::from(error)) {
             (Self::Digest, Error(CKR_DATA_INVALID)) => Error(CKR_DATA_LEN_RANGE),
             // A hash that the TPM, or the core's policy, does not sign with.
-            (Self::Data, Error(CKR_FUNCTION_NOT_SUPPORTED)) => Error(CKR_DATA_INVALID),
+            (Self::Data { .. }, Error(CKR_FUNCTION_NOT_SUPPORTED)) => Error(CKR_DATA_INVALID),
             (_, other) => other,
         }
     }
@@ -65,32 +82,30 @@ impl Raw {
 
 /// How a mechanism makes a signature of what it is given; `None` for a MAC.
 struct Plan {
-    key_type: KeyType,
     /// `None` if the data will tell.
     scheme: Option<SignatureScheme>,
     data: SignatureData,
-    raw: Raw,
 }
 
 impl Plan {
     fn new(work: Work, parameter: Parameter<'_>) -> Result<Self> {
-        let (key_type, scheme, hash) = match work {
+        let (scheme, hash) = match work {
             Work::RsaPkcs1(None) => {
                 parameter.none()?;
                 let data = SignatureData::digest_info();
-                return Ok(Self { key_type: KeyType::Rsa, scheme: None, data, raw: Raw::Data });
+                return Ok(Self { scheme: None, data });
             }
-            Work::RsaPss(hash) => (KeyType::Rsa, parameter.pss(hash)?, hash),
-            Work::RsaPkcs1(Some(hash)) => (KeyType::Rsa, SignatureScheme::RsaPkcs1(hash), Some(hash)),
-            Work::RsaRaw => (KeyType::Rsa, SignatureScheme::RsaRaw, None),
-            Work::Ecdsa(hash) => (KeyType::Ec, SignatureScheme::Ecdsa, hash),
+            Work::RsaPss(hash) => (parameter.pss(hash)?, hash),
+            Work::RsaPkcs1(Some(hash)) => (SignatureScheme::RsaPkcs1(hash), Some(hash)),
+            Work::RsaRaw => (SignatureScheme::RsaRaw, None),
+            Work::Ecdsa(hash) => (SignatureScheme::Ecdsa, hash),
             _ => return Err(Error(CKR_MECHANISM_INVALID)),
         };
         if !matches!(work, Work::RsaPss(_)) {
             parameter.none()?;
         }
         let data = hash.map_or_else(|| SignatureData::digest(scheme), |hash| SignatureData::message(scheme, hash));
-        Ok(Self { key_type, scheme: Some(scheme), data, raw: Raw::Digest })
+        Ok(Self { scheme: Some(scheme), data })
     }
 }
 
@@ -102,10 +117,6 @@ impl Mac {
             Work::HmacGeneral(hash) => (hash, parameter.mac_length(hash.digest_length())?),
             _ => return Ok(None),
         };
-        // "CKK_GENERIC_SECRET keys are useable by all HMAC mechanisms" (PKCS#11 3.2, HMAC mechanisms).
-        if view.key_type()? != KeyType::Generic {
-            require_type(view, KeyType::Hmac(hash))?;
-        }
         let key = view.token.secret_key(&view.object)?;
         Ok(Some(Self { key, hash, length, data: Zeroizing::default() }))
     }
@@ -124,14 +135,14 @@ impl Signing {
             return Ok(Self::Mac(mac));
         }
         let plan = Plan::new(work, parameter)?;
-        require_type(view, plan.key_type)?;
         let key = view.token.key(&view.object)?;
         if plan.scheme.is_some_and(|scheme| !key.signs(scheme)) {
             // The bare RSA operation would be needed, which a TPM keeps from keys that only sign.
             let salt = matches!(work, Work::RsaPss(_));
             return Err(Error(if salt { CKR_MECHANISM_PARAM_INVALID } else { CKR_KEY_FUNCTION_NOT_PERMITTED }));
         }
-        Ok(Self::Key { operation: SignOperation::new(key, plan.data), raw: plan.raw })
+        let raw = Raw::new(work, key.public_key());
+        Ok(Self::Key { operation: SignOperation::new(key, plan.data), raw })
     }
 
     fn length(&self) -> usize {
@@ -143,7 +154,10 @@ impl Signing {
 
     fn update(&mut self, data: &[u8]) -> Result<()> {
         match self {
-            Self::Key { operation, raw } => operation.update(data).map_err(|error| raw.name(error)),
+            Self::Key { operation, raw } => {
+                raw.add(data.len())?;
+                operation.update(data).map_err(|error| raw.name(error))
+            }
             Self::Mac(mac) => {
                 mac.data.extend_from_slice(data);
                 Ok(())
@@ -168,9 +182,9 @@ impl Verification {
             return Ok(Self::Mac(mac));
         }
         let plan = Plan::new(work, parameter)?;
-        require_type(view, plan.key_type)?;
         let key = view.object.public_key().ok_or(Error(CKR_KEY_TYPE_INCONSISTENT))?.clone();
-        Ok(Self::Key { key, data: plan.data, raw: plan.raw })
+        let raw = Raw::new(work, &key);
+        Ok(Self::Key { key, data: plan.data, raw })
     }
 
     fn signature_length(&self) -> usize {
@@ -182,7 +196,10 @@ impl Verification {
 
     fn update(&mut self, more: &[u8]) -> Result<()> {
         match self {
-            Self::Key { data, raw, .. } => data.update(more).map_err(|error| raw.name(error)),
+            Self::Key { data, raw, .. } => {
+                raw.add(more.len())?;
+                data.update(more).map_err(|error| raw.name(error))
+            }
             Self::Mac(mac) => {
                 mac.data.extend_from_slice(more);
                 Ok(())
@@ -295,20 +312,42 @@ impl Session {
         verification.finish(data.rest(), signature)
     }
 
+    /// Starts a verification of this signature.
+    pub(crate) fn start_verify_signature(
+        &self,
+        mechanism: Mechanism<'_>,
+        key: CK_OBJECT_HANDLE,
+        signature: &[u8],
+    ) -> Result<()> {
+        self.operations().verify_signature.begin(|| {
+            let (view, work) = self.usable_key(key, CKF_VERIFY, mechanism.kind)?;
+            let verification = Verification::new(&view, work, mechanism.parameter)?;
+            if signature.len() != verification.signature_length() {
+                return Err(Error(CKR_SIGNATURE_LEN_RANGE));
+            }
+            Ok((verification, signature.to_vec()))
+        })
+    }
+
+    /// Adds data to what will be verified.
+    pub(crate) fn update_verify_signature(&self, data: &[u8]) -> Result<()> {
+        self.operations().verify_signature.part(|(verification, _)| verification.update(data))
+    }
+
+    /// Verifies the signature that was given first.
+    pub(crate) fn verify_signature(&self, data: Data<'_>) -> Result<()> {
+        let (verification, signature) = self.operations().verify_signature.finish(data)?;
+        verification.finish(data.rest(), &signature)
+    }
+
     /// Starts a verification that gives the signed data.
     pub(crate) fn start_verify_recover(&self, mechanism: Mechanism<'_>, key: CK_OBJECT_HANDLE) -> Result<()> {
         self.operations().verify_recover.begin(|| {
             let (view, work) = self.usable_key(key, CKF_VERIFY_RECOVER, mechanism.kind)?;
             mechanism.parameter.none()?;
-            require_type(&view, KeyType::Rsa)?;
             let key = view.object.public_key().ok_or(Error(CKR_KEY_TYPE_INCONSISTENT))?.clone();
             Ok(Recovery { key, padded: work != Work::RsaRaw })
         })
-    }
-
-    /// The most that can be recovered.
-    pub(crate) fn recovered_length(&self) -> Result<usize> {
-        self.operations().verify_recover.running().map(|recovery| recovery.key.signature_length())
     }
 
     /// What a signature was made of. The operation goes on.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use cryptoki_sys::*;
 use keyrivet_core::algorithm::{Digest, HashAlgorithm};
+use keyrivet_core::mutex::{Mutex, MutexGuard};
 use keyrivet_core::object::{Object, ObjectId, Part};
 use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::built_in::BuiltIn;
 use crate::error::{Error, Result};
@@ -118,7 +118,7 @@ impl Slot {
     }
 
     /// What the token tells about itself; `None` for the free slot.
-    pub(crate) fn token_info(&self) -> Option<TokenInfo> {
+    pub(crate) fn token_info(&self) -> Option<Arc<TokenInfo>> {
         self.token.as_ref().map(|token| token.info())
     }
 

@@ -62,10 +62,10 @@ pub(crate) fn text(value: &[u8]) -> Result<String> {
 
 /// A CK_DATE, or nothing for "no date".
 pub(crate) fn date(value: &[u8]) -> Result<String> {
-    if !matches!(value.len(), 0 | 8) || !value.iter().all(u8::is_ascii_digit) {
-        return Err(INVALID);
-    }
-    text(value)
+    let text = text(value)?;
+    let within = |range: std::ops::Range<usize>, last| (1..=last).contains(&text[range].parse().unwrap_or(0));
+    let is_date = || value.iter().all(u8::is_ascii_digit) && within(4..6, 12) && within(6..8, 31);
+    if value.is_empty() || (value.len() == 8 && is_date()) { Ok(text) } else { Err(INVALID) }
 }
 
 /// A CK_ULONG as the core stores it: on every machine the same.
@@ -100,7 +100,9 @@ mod tests {
         assert_eq!(flag(&[]), Err(INVALID));
         assert_eq!(flag(&[2]), Err(INVALID));
         assert_eq!(number(&[1, 2, 3]), Err(INVALID));
-        assert_eq!(date(b"2026"), Err(INVALID));
+        for wrong in [&b"2026"[..], b"2026013x", b"20261301", b"20260100", "2026\u{e9}31".as_bytes()] {
+            assert_eq!(date(wrong), Err(INVALID), "{wrong:?}");
+        }
         assert_eq!(date(b"20260131").as_deref(), Ok("20260131"));
         assert_eq!(date(b"").as_deref(), Ok(""));
         assert_eq!(text(&[0xff]), Err(INVALID));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::policy::PcrSelection;
@@ -27,12 +28,28 @@ pub struct Config {
     pub hold: Duration,
     /// How long they stay held in all on a TPM without resource manager, so that other processes get their turn.
     pub hold_at_most: Duration,
+    /// Longest wait for the TPM's answer to one command.
+    pub timeout: Duration,
+    /// Longest wait for another process: one that writes the store, or has its turn at a TPM without resource manager.
+    pub patience: Duration,
     /// Sign SHA-1 digests too, for peers that know nothing better.
     pub sha1_signatures: bool,
     /// PCRs whose present values every new key is bound to.
     pub pcrs: Option<PcrSelection>,
     /// What is in the TPM already and is to be an object of a token.
     pub adopt: Vec<Adopt>,
+    /// Parents of key files that have an authValue.
+    pub parents: Vec<ParentAuth>,
+}
+
+/// The authValue of a parent of key files.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ParentAuth {
+    /// A persistent key, or a hierarchy (0x40000001 owner).
+    pub handle: u32,
+    /// The file with its authValue.
+    pub auth_file: PathBuf,
 }
 
 /// A persistent key or an NV certificate to be adopted.
@@ -59,9 +76,12 @@ struct File {
     lock_dir: Option<PathBuf>,
     hold_ms: Option<u64>,
     hold_at_most_ms: Option<u64>,
+    timeout_ms: Option<u64>,
+    patience_ms: Option<u64>,
     sha1_signatures: bool,
     pcrs: Option<String>,
     adopt: Vec<AdoptText>,
+    parent: Vec<ParentAuth>,
 }
 
 #[derive(Deserialize)]
@@ -125,10 +145,23 @@ impl Config {
             lock_dir: file.lock_dir,
             hold: Duration::from_millis(file.hold_ms.unwrap_or(20)),
             hold_at_most: Duration::from_millis(file.hold_at_most_ms.unwrap_or(200)),
+            // A slow TPM makes an RSA-4096 key in minutes.
+            timeout: Duration::from_millis(file.timeout_ms.unwrap_or(300_000)),
+            patience: Duration::from_millis(file.patience_ms.unwrap_or(60_000)),
             sha1_signatures: file.sha1_signatures,
             pcrs: file.pcrs.map(|text| text.parse()).transpose()?,
             adopt: file.adopt.into_iter().map(AdoptText::read).collect::<Result<_>>()?,
+            parents: file.parent,
         })
+    }
+
+    /// The authValue of a parent of key files, empty unless the configuration names a file with it.
+    pub(crate) fn parent_auth(&self, handle: u32) -> Result<Zeroizing<Vec<u8>>> {
+        let Some(entry) = self.parents.iter().find(|entry| entry.handle == handle) else {
+            return Ok(Zeroizing::default());
+        };
+        let failed = |source| Error::Store { path: entry.auth_file.clone(), source };
+        std::fs::read(&entry.auth_file).map(Zeroizing::new).map_err(failed)
     }
 }
 
@@ -187,6 +220,11 @@ mod tests {
         assert!(config.sha1_signatures);
         assert_eq!(config.pcrs.unwrap().to_string(), "sha256:0,7");
         assert_eq!((config.adopt[0].handle, config.adopt[0].id.as_slice()), (0x8101_0001, &[1][..]));
+        let parent = "[[parent]]\nhandle = 0x81000002\nauth_file = '/f'\n";
+        let config = with(parent, &[("KEYRIVET_STORE", "/s")]).unwrap();
+        assert_eq!((config.parents[0].handle, config.parents[0].auth_file.as_path()), (0x8100_0002, Path::new("/f")));
+        assert!(config.parent_auth(0x8100_0003).unwrap().is_empty());
+        assert!(config.parent_auth(0x8100_0002).is_err());
         for wrong in ["pcrs = 'x'", "[[adopt]]\ntoken = 't'\nhandle = 5", "[[adopt]]\ntoken = 't'"] {
             assert!(with(wrong, &[("KEYRIVET_STORE", "/s")]).is_err(), "{wrong}");
         }

@@ -53,6 +53,8 @@ pub enum Error {
         /// TPM 2.0 Part 3 name of the command.
         command: &'static str,
     },
+    /// The TPM has no room for another persistent key.
+    TpmFull,
     /// The storage root key cannot be made or used; the text says which command would help.
     StorageRootKey(String),
     /// The store, or one of its files, may not be written by this user.
@@ -128,6 +130,9 @@ impl fmt::Display for Error {
             Self::TpmResponseForged { command } => {
                 write!(f, "the response to TPM2_{command} was not authenticated by the TPM: something on the way changed it")
             }
+            Self::TpmFull => f.write_str(
+                "the TPM has no room for another persistent key: remove one (tpm2_getcap handles-persistent lists them), or leave this one in its file",
+            ),
             Self::StorageRootKey(what) => f.write_str(what),
             Self::StoreReadOnly(path) => write!(f, "may not write {}: check its owner and mode", path.display()),
             Self::Store { path, source } => write!(f, "{}: {source}", path.display()),

@@ -1,7 +1,13 @@
-//! What the core asks of libc directly: two registrations and the silence of libtss2.
+//! What the core asks of libc directly: registrations, descriptors, signals, errno, and the silence of libtss2.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char};
+use std::ops::{Deref, DerefMut};
+use std::ptr::{NonNull, null_mut};
+
+use zeroize::Zeroize as _;
+
+use crate::error::{Error, Result};
 
 unsafe extern "C" {
     /// POSIX.1, XBD 8.1: the process's environment.
@@ -14,12 +20,12 @@ pub(crate) fn at_exit(function: extern "C" fn()) {
     unsafe { libc::atexit(function) };
 }
 
-/// Has `function` called in each forked child, before `fork` returns there.
+/// Has `before` called before each fork, and `parent` or `child` after it, on the thread that forks.
 ///
-/// It may only do what is async-signal-safe: other threads of the parent may have held any lock.
-pub(crate) fn at_fork_in_child(function: unsafe extern "C" fn()) {
-    // SAFETY: the function is static and never unloaded; it keeps to async-signal-safe calls.
-    unsafe { libc::pthread_atfork(None, None, Some(function)) };
+/// In the child only what is async-signal-safe is allowed: other threads of the parent may have held any lock.
+pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: the functions are static and never unloaded; the child's keeps to async-signal-safe calls.
+    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
 /// Closes a descriptor of which no owner in this process will ever make use again.
@@ -71,5 +77,67 @@ pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
         let result = work();
         libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
         result
+    }
+}
+
+/// Runs `work` and leaves `errno` as it was.
+pub(crate) fn with_errno_kept<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the address is this thread's own and valid for its life.
+    let before = unsafe { *libc::__errno_location() };
+    let result = work();
+    // SAFETY: as above; `work` has run in this thread.
+    unsafe { *libc::__errno_location() = before };
+    result
+}
+
+/// `N` bytes in memory of their own that is neither swapped out, as far as the system lets us lock it, nor part of a core
+/// dump. Wiped when dropped.
+pub(crate) struct LockedPage<const N: usize>(NonNull<[u8; N]>);
+
+// SAFETY: it owns its memory, which `&self` only reads.
+unsafe impl<const N: usize> Send for LockedPage<N> {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Sync for LockedPage<N> {}
+
+impl<const N: usize> LockedPage<N> {
+    /// Zeros.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: a new private mapping, of which nobody else knows; the two settings are for it alone.
+        let start = unsafe {
+            let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let start = libc::mmap(null_mut(), N, access, kind, -1, 0);
+            if start == libc::MAP_FAILED {
+                return Err(Error::Store { path: "memory".into(), source: std::io::Error::last_os_error() });
+            }
+            libc::madvise(start, N, libc::MADV_DONTDUMP);
+            libc::mlock(start, N);
+            start
+        };
+        let start = NonNull::new(start.cast());
+        start.map(Self).ok_or_else(|| Error::Unsupported("memory at address 0".into()))
+    }
+}
+
+impl<const N: usize> Deref for LockedPage<N> {
+    type Target = [u8; N];
+
+    fn deref(&self) -> &[u8; N] {
+        // SAFETY: mapped, aligned to a page, and initialised by the system, until `Drop`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<const N: usize> DerefMut for LockedPage<N> {
+    fn deref_mut(&mut self) -> &mut [u8; N] {
+        // SAFETY: as in `deref`, and `&mut self` keeps others away.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<const N: usize> Drop for LockedPage<N> {
+    fn drop(&mut self) {
+        self.zeroize();
+        // SAFETY: the mapping that `new` made, which nothing refers to any more.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), N) };
     }
 }

@@ -1,6 +1,8 @@
 //! Private keys made outside, on their way into the TPM.
 
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
+use p256::pkcs8::PrivateKeyInfo;
+use rsa::pkcs1;
 use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 use rsa::{BigUint, RsaPrivateKey};
 use zeroize::Zeroizing;
@@ -51,6 +53,20 @@ impl PrivateKey {
         let key = found.map_err(|error| Error::malformed("RSA private key", error))?;
         let prime = key.primes().first().ok_or_else(|| Error::malformed("RSA private key", "it has no primes"))?;
         Self::rsa(modulus, exponent, &Zeroizing::new(prime.to_bytes_be()))
+    }
+
+    /// One that comes as a PKCS#8 PrivateKeyInfo (RFC 5208): RSA (RFC 8017, A.1.2), or EC on a named curve (RFC 5915).
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self> {
+        let wrong = |reason: &dyn std::fmt::Display| Error::malformed("PKCS#8 private key", reason);
+        let info = PrivateKeyInfo::try_from(der).map_err(|error| wrong(&error))?;
+        if info.algorithm.oid == pkcs1::ALGORITHM_OID {
+            let key = pkcs1::RsaPrivateKey::try_from(info.private_key).map_err(|error| wrong(&error))?;
+            return Self::rsa(key.modulus.as_bytes(), key.public_exponent.as_bytes(), key.prime1.as_bytes());
+        }
+        let curve = info.algorithm.parameters_oid().ok().and_then(Curve::from_oid);
+        let curve = curve.ok_or_else(|| Error::Unsupported("PKCS#8 keys of this algorithm or curve".into()))?;
+        let key = sec1::EcPrivateKey::try_from(info.private_key).map_err(|error| wrong(&error))?;
+        Self::ec(curve, key.private_key)
     }
 
     /// An EC key; its point is computed.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Direction, EncryptionScheme, HashAlgorithm, SignatureScheme};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
-use crate::public_area::{PublicArea, object_attribute};
+use crate::public_area::{FixedScheme, PublicArea, object_attribute};
 use crate::public_key::{PublicKey, check_digest, padded};
 use crate::token::Token;
 use crate::tpm::{self, Authority, Parent, Place, Tpm, UsableKey};
@@ -27,10 +28,12 @@ pub(crate) struct TpmKey {
     tpm: Tpm,
     place: Arc<KeyPlace>,
     owner: Owner,
+    /// The authValue of its parent, where it is not the one that the configuration knows.
+    parent_auth: Option<Arc<Zeroizing<Vec<u8>>>>,
 }
 
 /// Where a key is, and what the TPM says about it.
-struct KeyPlace {
+pub(crate) struct KeyPlace {
     source: Source,
     area: PublicArea,
 }
@@ -39,6 +42,8 @@ enum Source {
     Wrapped {
         parent: Parent,
         key: Tss2Key,
+        /// Where it is in the TPM too.
+        placed: Option<u32>,
     },
     Persistent(u32),
     /// A marshalled `TPMS_CONTEXT`.
@@ -58,21 +63,43 @@ pub(crate) enum Owner {
     Anybody(Option<Arc<Zeroizing<Vec<u8>>>>),
 }
 
-impl TpmKey {
-    pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
+impl KeyPlace {
+    fn wrapped(key: Tss2Key, placed: Option<u32>) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
-        Ok(Self { tpm, place: Arc::new(KeyPlace { source: Source::Wrapped { parent, key }, area }), owner })
+        Ok(Self { source: Source::Wrapped { parent, key, placed }, area })
+    }
+
+    fn persistent(handle: u32, public: &[u8]) -> Result<Self> {
+        Ok(Self { source: Source::Persistent(handle), area: PublicArea::parse(public)? })
+    }
+
+    /// That of a token's key.
+    pub(crate) fn of(key: &KeyMaterial) -> Result<Self> {
+        match key {
+            KeyMaterial::Wrapped(key) => Self::wrapped(key.clone(), None),
+            KeyMaterial::Placed(key, handle) => Self::wrapped(key.clone(), Some(*handle)),
+            KeyMaterial::Persistent(key) => Self::persistent(key.handle, &key.public),
+        }
+    }
+}
+
+impl TpmKey {
+    pub(crate) fn wrapped(tpm: Tpm, key: Tss2Key, owner: Owner) -> Result<Self> {
+        Ok(Self::new(tpm, Arc::new(KeyPlace::wrapped(key, None)?), owner))
     }
 
     pub(crate) fn persistent(tpm: Tpm, handle: u32, public: &[u8], owner: Owner) -> Result<Self> {
-        let place = KeyPlace { source: Source::Persistent(handle), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self::new(tpm, Arc::new(KeyPlace::persistent(handle, public)?), owner))
     }
 
     pub(crate) fn saved(tpm: Tpm, context: Vec<u8>, public: &[u8], owner: Owner) -> Result<Self> {
         let place = KeyPlace { source: Source::Saved(context), area: PublicArea::parse(public)? };
-        Ok(Self { tpm, place: Arc::new(place), owner })
+        Ok(Self::new(tpm, Arc::new(place), owner))
+    }
+
+    fn new(tpm: Tpm, place: Arc<KeyPlace>, owner: Owner) -> Self {
+        Self { tpm, place, owner, parent_auth: None }
     }
 
     /// Uses the key at the TPM.
@@ -81,20 +108,33 @@ impl TpmKey {
         mut operation: impl FnMut(&mut tpm::Connection, &UsableKey<'_>, &Authority) -> Result<T>,
     ) -> Result<T> {
         let authority = self.authority()?;
-        let (place, policy) = match &self.place.source {
-            Source::Wrapped { parent, key } => {
-                let seed = key.secret.as_deref();
-                let place = Place::Wrapped { parent: *parent, public: &key.public, private: &key.private, seed };
-                (place, key.policy.as_slice())
+        let parent_auth = self.parent_auth()?;
+        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then(|| StackWiped);
+        let (place, policies) = match &self.place.source {
+            Source::Wrapped { parent, key, placed } => {
+                let (seed, placed, parent_auth) = (key.secret.as_deref(), *placed, parent_auth.as_slice());
+                let (public, private) = (key.public.as_slice(), key.private.as_slice());
+                let place = Place::Wrapped { parent: *parent, parent_auth, public, private, seed, placed };
+                let alternatives = key.auth_policy.iter().map(|alternative| alternative.steps.as_slice());
+                let steps = Some(key.policy.as_slice()).filter(|steps| !steps.is_empty());
+                (place, alternatives.chain(steps).collect())
             }
-            Source::Persistent(handle) => (Place::Persistent(*handle), &[][..]),
-            Source::Saved(context) => (Place::Saved(context), &[][..]),
+            Source::Persistent(handle) => (Place::Persistent(*handle), Vec::new()),
+            Source::Saved(context) => (Place::Saved(context), Vec::new()),
         };
-        let key = UsableKey { place, area: &self.place.area, policy };
+        let key = UsableKey { place, area: &self.place.area, policies: &policies };
         self.tpm.with(|connection| {
             let result = operation(connection, &key, &authority);
             result.map_err(|error| self.diagnose(connection, error))
         })
+    }
+
+    fn parent_auth(&self) -> Result<Zeroizing<Vec<u8>>> {
+        match (&self.parent_auth, &self.place.source) {
+            (Some(value), _) => Ok((**value).clone()),
+            (None, Source::Wrapped { key, .. }) => self.tpm.config().parent_auth(key.parent),
+            (None, Source::Persistent(_) | Source::Saved(_)) => Ok(Zeroizing::default()),
+        }
     }
 
     fn authority(&self) -> Result<Authority> {
@@ -170,14 +210,19 @@ impl Key {
         Ok(Self { tpm_key, public_key })
     }
 
-    pub(crate) fn of_token(tpm: Tpm, key: &KeyMaterial, token: Arc<Token>, id: ObjectId) -> Result<Self> {
-        Self::new(match key {
-            KeyMaterial::Wrapped(key) => TpmKey::wrapped(tpm, key.clone(), Owner::Token(token, key.owner(id)))?,
-            KeyMaterial::Persistent(key) => {
-                let auth = key.sealed_auth.clone().map(Arc::new);
-                TpmKey::persistent(tpm, key.handle, &key.public, Owner::Adopted(token, id, auth))?
-            }
-        })
+    /// A token's key in object `id`, which is at `place`.
+    pub(crate) fn of_token(
+        tpm: Tpm,
+        key: &KeyMaterial,
+        place: Arc<KeyPlace>,
+        token: Arc<Token>,
+        id: ObjectId,
+    ) -> Result<Self> {
+        let owner = match key {
+            KeyMaterial::Wrapped(key) | KeyMaterial::Placed(key, _) => Owner::Token(token, key.owner(id)),
+            KeyMaterial::Persistent(key) => Owner::Adopted(token, id, key.sealed_auth.clone().map(Arc::new)),
+        };
+        Self::new(TpmKey::new(tpm, place, owner))
     }
 
     /// Its public part.
@@ -221,6 +266,11 @@ impl Key {
         }
     }
 
+    /// Gives the authValue of its parent, or of that one's hierarchy; the configuration may know it too.
+    pub fn authorise_parent(&mut self, value: Zeroizing<Vec<u8>>) {
+        self.tpm_key.parent_auth = Some(Arc::new(value));
+    }
+
     /// The TPM lets it sign what it is given.
     pub fn may_sign(&self) -> bool {
         self.has(object_attribute::SIGN)
@@ -229,6 +279,24 @@ impl Key {
     /// The TPM lets it decrypt (RSA) or derive (EC).
     pub fn may_decrypt(&self) -> bool {
         self.has(object_attribute::DECRYPT)
+    }
+
+    /// The one scheme that the TPM lets it be used with, if it was made for one.
+    pub fn fixed_scheme(&self) -> Option<FixedScheme> {
+        self.tpm_key.place.area.scheme
+    }
+
+    fn check_fixed_scheme(&self, scheme: SignatureScheme) -> Result<()> {
+        let only = match (self.fixed_scheme(), scheme) {
+            (None, _) | (Some(FixedScheme::Ecdsa(_)), SignatureScheme::Ecdsa) => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(fixed)), SignatureScheme::RsaPkcs1(hash)) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPss(fixed)), SignatureScheme::RsaPss { hash, .. }) if fixed == hash => return Ok(()),
+            (Some(FixedScheme::RsaPkcs1(hash)), _) => format!("PKCS#1 with {}", hash.name()),
+            (Some(FixedScheme::RsaPss(hash)), _) => format!("PSS with {}", hash.name()),
+            (Some(FixedScheme::Ecdsa(hash)), _) => format!("ECDSA with {}", hash.name()),
+            (Some(FixedScheme::Other(id)), _) => format!("the TPM's algorithm 0x{id:04x}"),
+        };
+        Err(Error::Unsupported(format!("this signature by a key that was made for {only} only")))
     }
 
     fn has(&self, usage: u32) -> bool {
@@ -252,6 +320,7 @@ impl Key {
         if !self.may_sign() {
             return Err(Error::Unsupported("signatures by a key that was not made for them".into()));
         }
+        self.check_fixed_scheme(scheme)?;
         let signature = match self.padded_here(scheme, digest)? {
             Some(block) => std::mem::take(&mut *self.rsa(&block)?),
             None => self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest))?,
@@ -331,6 +400,12 @@ impl Key {
         if !self.may_decrypt() {
             return Err(Error::Unsupported("decryption by a key that was not made for it".into()));
         }
+        // The TPM would take off the padding by itself.
+        if let Some(fixed) = self.fixed_scheme() {
+            return Err(Error::Unsupported(format!(
+                "decryption by a key that was made for one scheme only ({fixed:?})"
+            )));
+        }
         if ciphertext.len() != modulus.len() || ciphertext >= modulus.as_slice() {
             return Err(Error::EncryptedDataInvalid);
         }
@@ -339,6 +414,11 @@ impl Key {
             EncryptionScheme::RsaPkcs1 => rsa_padding::pkcs1_message(&block),
             EncryptionScheme::RsaPkcs1Implicit => {
                 Ok(rsa_padding::pkcs1_message_or_another(&block, random::of_this_process()?, ciphertext))
+            }
+            EncryptionScheme::RsaPkcs1Tls { client, negotiated } => {
+                let mut other = Zeroizing::new([0; rsa_padding::PREMASTER]);
+                random::fill(&mut *other)?;
+                rsa_padding::tls_premaster_or_another(&block, *client, *negotiated, &other)
             }
             EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {
                 rsa_padding::oaep_message(&block, *hash, *mgf_hash, label)

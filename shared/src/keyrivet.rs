@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use zeroize::Zeroizing;
 
 use crate::algorithm::KeySpec;
 use crate::auth::{self, TokenSecret};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::key::{Key, Owner, TpmKey};
+use crate::key::{Key, KeyPlace, Owner, TpmKey};
 use crate::log::{self, Topic};
+use crate::mutex::Mutex;
 use crate::object::KeyMaterial;
 use crate::policy::PcrPolicy;
 use crate::process::PerProcess;
@@ -39,7 +40,7 @@ impl Keyrivet {
     /// Opens the store and the TPM that `config` names, without touching either.
     pub fn open(config: Config) -> Self {
         let config = Arc::new(config);
-        let (store, tpm) = (Store::new(config.store.clone()), Tpm::new(config.clone()));
+        let (store, tpm) = (Store::new(config.store.clone(), config.patience), Tpm::new(config.clone()));
         Self { shared: Arc::new(Shared { config, store, tpm, tokens: PerProcess::new() }) }
     }
 
@@ -81,12 +82,17 @@ impl Keyrivet {
         }
         let token = Arc::new(Token::new(self.tpm().clone(), directory, file));
         tokens.insert(serial, token.clone());
+        drop(tokens);
+        // Nobody logs in to a token without a PIN.
+        if token.is_open() {
+            token.adopt_configured();
+        }
         Ok(token)
     }
 
-    /// The slot that the next new token takes: one more than the last.
-    pub fn free_slot(&self) -> Result<u32> {
-        let after_last = self.tokens()?.last().map_or(0, |token| token.info().slot + 1);
+    /// The slot that the next new token takes: one more than the last of [`Self::tokens`].
+    pub fn free_slot(&self, tokens: &[Arc<Token>]) -> Result<u32> {
+        let after_last = tokens.last().map_or(0, |token| token.info().slot.saturating_add(1));
         // Slots are dense, so counting covers damaged tokens, whose slots cannot be read.
         let count = u32::try_from(self.shared.store.serials()?.len()).unwrap_or(u32::MAX);
         Ok(after_last.max(count))
@@ -138,7 +144,7 @@ impl Keyrivet {
     }
 
     fn require_free(&self, slot: u32) -> Result<()> {
-        match self.free_slot()? {
+        match self.free_slot(&self.tokens()?)? {
             free if free == slot => Ok(()),
             free => Err(Error::NotFound(format!("a free slot {slot} (it is {free} now)"))),
         }
@@ -155,7 +161,9 @@ impl Keyrivet {
                     Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
                     other => other,
                 })?;
-                Key::of_token(self.tpm().clone(), &KeyMaterial::Wrapped(key.clone()), token, object.parse()?)
+                let material = KeyMaterial::Wrapped(key.clone());
+                let place = Arc::new(KeyPlace::of(&material)?);
+                Key::of_token(self.tpm().clone(), &material, place, token, object.parse()?)
             }
             _ => {
                 let owner = if key.empty_auth { Owner::Nobody } else { Owner::Anybody(None) };
@@ -181,9 +189,14 @@ impl Keyrivet {
         })
     }
 
-    /// The certificate in an NV index that anybody may read: its DER.
-    pub fn certificate_from_nv(&self, index: u32) -> Result<Vec<u8>> {
-        self.tpm().with(|tpm| tpm::read_nv(tpm, index)).and_then(|content| token::certificate(&content))
+    /// What is in an NV index that anybody, or the owner without authValue, may read.
+    pub fn nv_content(&self, index: u32) -> Result<Vec<u8>> {
+        self.tpm().with(|tpm| tpm::read_nv(tpm, index))
+    }
+
+    /// The DER of the certificate at the start of an NV index's content, which may be longer.
+    pub fn certificate_in(&self, nv_content: &[u8]) -> Result<Vec<u8>> {
+        token::certificate(nv_content)
     }
 
     /// Handles of the TPM's persistent objects.
@@ -194,27 +207,37 @@ impl Keyrivet {
     /// Makes a key for a key file, with this authorisation value (empty for none): under the parent that is named, else
     /// under the storage root key where there is one, else under the standard primary key of the owner hierarchy.
     ///
-    /// `parent` is a persistent handle or a hierarchy, whose authValue is empty.
+    /// `parent` is a persistent handle or a hierarchy, with its authValue; the configuration may know that too.
     pub fn generate_tss2(
         &self,
         spec: KeySpec,
         authorisation: &[u8],
-        parent: Option<u32>,
+        parent: (Option<u32>, Option<&[u8]>),
         policy: Option<&PcrPolicy>,
     ) -> Result<Tss2Key> {
         let by_configuration = self.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None });
         let policy = policy.or(by_configuration.as_ref());
         let has_value = !authorisation.is_empty();
+        let (parent, parent_auth) = parent;
         let (parent, created, steps) = self.tpm().with(|tpm| {
             let (steps, digest) = policy.map(|policy| policy.steps(tpm, has_value)).transpose()?.unzip();
             let template = template::key(spec, digest.as_deref())?;
+            let under = |tpm: &mut tpm::Connection, parent: u32| {
+                let auth = match parent_auth {
+                    Some(auth) => Zeroizing::new(auth.to_vec()),
+                    None => self.config().parent_auth(parent)?,
+                };
+                let place = (Parent::from_handle(parent, false)?, auth.as_slice());
+                Ok((parent, tpm.create(place, &template, authorisation)?))
+            };
             let (parent, created) = match parent {
-                Some(parent) => (parent, tpm.create(Parent::from_handle(parent, false)?, &template, authorisation)?),
+                Some(parent) => under(tpm, parent)?,
                 None => match tpm.find_srk()? {
-                    Some(srk) => (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?),
-                    None => {
-                        (tpm::OWNER, tpm.create(Parent::from_handle(tpm::OWNER, false)?, &template, authorisation)?)
+                    Some(srk) if parent_auth.is_none() && self.config().parent_auth(tpm::SRK_HANDLE)?.is_empty() => {
+                        (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?)
                     }
+                    Some(_) => under(tpm, tpm::SRK_HANDLE)?,
+                    None => under(tpm, tpm::OWNER)?,
                 },
             };
             Ok((parent, created, steps))
@@ -226,6 +249,7 @@ impl Keyrivet {
             private: created.private,
             description: None,
             policy: steps.unwrap_or_default(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         })
@@ -234,6 +258,16 @@ impl Keyrivet {
     /// Fills `buffer` with random bytes of the system's generator, which the kernel seeds from the TPM too.
     pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
         random::fill(buffer)
+    }
+
+    /// Fills `buffer` with the TPM's random bytes, to which the system's are added: neither the bus nor a weak generator
+    /// on one side gives them away.
+    pub fn tpm_random(&self, buffer: &mut [u8]) -> Result<()> {
+        self.tpm().with(|tpm| tpm::read_random(tpm, buffer))?;
+        let mut more = Zeroizing::new(vec![0; buffer.len()]);
+        random::fill(&mut more)?;
+        buffer.iter_mut().zip(more.iter()).for_each(|(byte, more)| *byte ^= more);
+        Ok(())
     }
 
     /// Ends the burst: flushes and closes what is held at the TPM now, rather than some milliseconds later.

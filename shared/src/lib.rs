@@ -24,6 +24,8 @@ pub mod config;
 #[cfg(feature = "device")]
 mod ffi;
 #[cfg(feature = "device")]
+mod flock;
+#[cfg(feature = "device")]
 pub mod import;
 #[cfg(feature = "device")]
 pub mod key;
@@ -31,6 +33,8 @@ pub mod key;
 mod keyrivet;
 #[cfg(feature = "device")]
 pub mod log;
+#[cfg(feature = "device")]
+pub mod mutex;
 #[cfg(feature = "device")]
 pub mod object;
 #[cfg(feature = "device")]

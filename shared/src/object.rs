@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::SecretKind;
 use crate::error::{Error, Result};
-use crate::public_area::PublicArea;
+use crate::public_area::{PublicArea, object_attribute};
 use crate::public_key::PublicKey;
 use crate::tss2_pem::Tss2Key;
 
@@ -195,6 +195,8 @@ pub enum Body {
     PublicKey {
         /// The key.
         public_key: PublicKey,
+        /// The half, or a copy of the half, of a pair made here. (A promise of no weight: a public key hides nothing.)
+        local: bool,
         /// Its attributes.
         attributes: Attributes,
     },
@@ -228,6 +230,8 @@ pub enum Body {
 pub enum KeyMaterial {
     /// Wrapped by the TPM, to be loaded for each burst of uses.
     Wrapped(Tss2Key),
+    /// The same, and besides in the TPM at this persistent handle: it need not be loaded as long as it is there.
+    Placed(Tss2Key, u32),
     /// In the TPM for good: a key that was there before us, adopted.
     Persistent(PersistentKey),
 }
@@ -247,7 +251,7 @@ impl KeyMaterial {
     /// The TPM's public area of the key.
     pub fn public_area(&self) -> Result<PublicArea> {
         PublicArea::parse(match self {
-            Self::Wrapped(key) => &key.public,
+            Self::Wrapped(key) | Self::Placed(key, _) => &key.public,
             Self::Persistent(key) => &key.public,
         })
     }
@@ -255,7 +259,7 @@ impl KeyMaterial {
     /// The key file's content, of a key that is wrapped.
     pub fn tss2(&self) -> Option<&Tss2Key> {
         match self {
-            Self::Wrapped(key) => Some(key),
+            Self::Wrapped(key) | Self::Placed(key, _) => Some(key),
             Self::Persistent(_) => None,
         }
     }
@@ -355,13 +359,28 @@ impl Object {
         }
     }
 
+    /// Whether its key was made here. Of a key in the TPM its public area tells: it was made in this TPM, which has never
+    /// let it out.
+    pub fn is_local(&self) -> Result<bool> {
+        let area = match &self.body {
+            Body::KeyPair { key, imported: false, .. } => key.public_area()?,
+            Body::SecretKey { secret: SecretMaterial::Tpm { key, imported: false, .. }, .. } => key.public_area()?,
+            Body::SecretKey { secret: SecretMaterial::Memory { local, .. }, .. } | Body::PublicKey { local, .. } => {
+                return Ok(*local);
+            }
+            _ => return Ok(false),
+        };
+        Ok(area.has(object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM))
+    }
+
     /// The object without one of its parts; `None` when nothing is left.
     ///
     /// A pair that loses its private key stays as a public key object, and the other way round.
     pub fn without(self, part: Part) -> Option<Self> {
+        let local = self.is_local().unwrap_or(false);
         let body = match (self.body, part) {
             (Body::KeyPair { public_key, public: Some(attributes), .. }, Part::PrivateKey) => {
-                Body::PublicKey { public_key, attributes }
+                Body::PublicKey { public_key, local, attributes }
             }
             (Body::KeyPair { key, public_key, imported, private, .. }, Part::PublicKey) => {
                 Body::KeyPair { key, public_key, imported, private, public: None }

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// Command codes of policy commands (TPM 2.0 Part 2, 6.5.2).
 pub mod policy_command {
+    /// `TPM_CC_PolicyAuthorize`.
+    pub const AUTHORIZE: u32 = 0x0000_016a;
     /// `TPM_CC_PolicyAuthValue`.
     pub const AUTH_VALUE: u32 = 0x0000_016b;
     /// `TPM_CC_PolicyCommandCode`.

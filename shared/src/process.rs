@@ -2,6 +2,12 @@
 
 use std::sync::OnceLock;
 
+/// Runs `work` and leaves this thread's `errno` as it was, for hosts that look at it after OpenSSL has failed (Python's
+/// `ssl` takes it for the reason).
+pub fn with_errno_kept<T>(work: impl FnOnce() -> T) -> T {
+    crate::ffi::with_errno_kept(work)
+}
+
 /// One value per process, made at first use.
 ///
 /// After a fork the child finds none and makes its own. The parent's value stays in the child's memory, untouched
@@ -67,6 +73,18 @@ impl<T> Drop for Stamped<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errno_is_left_as_it_was() {
+        let errno = || std::io::Error::last_os_error().raw_os_error();
+        let before = errno();
+        let within = with_errno_kept(|| {
+            let _ = std::fs::File::open("/nowhere/at/all");
+            errno()
+        });
+        assert_ne!(within, before);
+        assert_eq!(errno(), before);
+    }
 
     #[test]
     fn a_process_keeps_its_value() {

@@ -39,6 +39,21 @@ pub struct PublicArea {
     pub cipher_bits: u16,
     /// The hash that makes the Name, and that key derivation for this key uses.
     pub name_hash: HashAlgorithm,
+    /// The one scheme of an asymmetric key that was made for one.
+    pub scheme: Option<FixedScheme>,
+}
+
+/// The scheme that a key is made for: the TPM refuses any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FixedScheme {
+    /// RSASSA-PKCS1-v1_5.
+    RsaPkcs1(HashAlgorithm),
+    /// RSASSA-PSS.
+    RsaPss(HashAlgorithm),
+    /// ECDSA.
+    Ecdsa(HashAlgorithm),
+    /// Something else: its `TPM_ALG_ID`.
+    Other(u16),
 }
 
 /// The kinds of TPM objects.
@@ -61,6 +76,10 @@ const TPM_ALG_KEYEDHASH: u16 = 0x0008;
 const TPM_ALG_SYMCIPHER: u16 = 0x0025;
 const TPM_ALG_ECC: u16 = 0x0023;
 const TPM_ALG_NULL: u16 = 0x0010;
+const TPM_ALG_RSASSA: u16 = 0x0014;
+const TPM_ALG_RSAES: u16 = 0x0015;
+const TPM_ALG_RSAPSS: u16 = 0x0016;
+const TPM_ALG_ECDSA: u16 = 0x0018;
 const TPM_ALG_ECDAA: u16 = 0x001a;
 
 impl PublicArea {
@@ -78,16 +97,17 @@ impl PublicArea {
         let attributes = reader.u32()?;
         let policy = reader.sized()?.to_vec();
         let mut cipher_bits = 0;
+        let mut scheme = None;
         let content = match kind {
-            TPM_ALG_RSA => Content::Asymmetric(reader.rsa(&mut cipher_bits)?),
-            TPM_ALG_ECC => Content::Asymmetric(reader.ecc(&mut cipher_bits)?),
+            TPM_ALG_RSA => Content::Asymmetric(reader.rsa(&mut cipher_bits, &mut scheme)?),
+            TPM_ALG_ECC => Content::Asymmetric(reader.ecc(&mut cipher_bits, &mut scheme)?),
             TPM_ALG_SYMCIPHER => reader.symmetric_cipher()?,
             TPM_ALG_KEYEDHASH => reader.keyed_hash()?,
             other => return Err(Error::Unsupported(format!("TPM objects of type 0x{other:04x}"))),
         };
         reader.end()?;
         let name = [&name_algorithm.to_be_bytes()[..], &name_hash.digest(area)].concat();
-        Ok(Self { attributes, policy, content, name, cipher_bits, name_hash })
+        Ok(Self { attributes, policy, content, name, cipher_bits, name_hash, scheme })
     }
 
     /// The public key of an asymmetric key.
@@ -166,19 +186,30 @@ impl<'a> Reader<'a> {
     }
 
     /// A scheme with its hash: `TPMT_RSA_SCHEME`, `TPMT_ECC_SCHEME`, `TPMT_KDF_SCHEME`.
-    fn scheme(&mut self) -> Result<()> {
-        const WITHOUT_DETAILS: [u16; 2] = [TPM_ALG_NULL, 0x0015 /* RSAES */];
+    fn scheme(&mut self) -> Result<Option<FixedScheme>> {
         let scheme = self.u16()?;
-        if !WITHOUT_DETAILS.contains(&scheme) {
-            self.take(if scheme == TPM_ALG_ECDAA { 4 } else { 2 })?;
+        match scheme {
+            TPM_ALG_NULL => return Ok(None),
+            TPM_ALG_RSAES => return Ok(Some(FixedScheme::Other(scheme))),
+            _ => {}
         }
-        Ok(())
+        let hash = self.u16()?;
+        if scheme == TPM_ALG_ECDAA {
+            self.take(2)?;
+        }
+        let hash = HashAlgorithm::all().find(|known| known.tpm_algorithm() == Some(hash));
+        Ok(Some(match (scheme, hash) {
+            (TPM_ALG_RSASSA, Some(hash)) => FixedScheme::RsaPkcs1(hash),
+            (TPM_ALG_RSAPSS, Some(hash)) => FixedScheme::RsaPss(hash),
+            (TPM_ALG_ECDSA, Some(hash)) => FixedScheme::Ecdsa(hash),
+            _ => FixedScheme::Other(scheme),
+        }))
     }
 
     /// `TPMS_RSA_PARMS` and the modulus (Part 2, 12.2.3.5).
-    fn rsa(&mut self, cipher_bits: &mut u16) -> Result<PublicKey> {
+    fn rsa(&mut self, cipher_bits: &mut u16, scheme: &mut Option<FixedScheme>) -> Result<PublicKey> {
         *cipher_bits = self.symmetric()?;
-        self.scheme()?;
+        *scheme = self.scheme()?;
         self.u16()?;
         let exponent = match self.u32()? {
             0 => 65537,
@@ -188,9 +219,9 @@ impl<'a> Reader<'a> {
     }
 
     /// `TPMS_ECC_PARMS` and the point (Part 2, 12.2.3.6).
-    fn ecc(&mut self, cipher_bits: &mut u16) -> Result<PublicKey> {
+    fn ecc(&mut self, cipher_bits: &mut u16, scheme: &mut Option<FixedScheme>) -> Result<PublicKey> {
         *cipher_bits = self.symmetric()?;
-        self.scheme()?;
+        *scheme = self.scheme()?;
         let id = self.u16()?;
         let curve = Curve::from_tpm_curve(id).ok_or_else(|| Error::Unsupported(format!("TPM curve 0x{id:04x}")))?;
         self.scheme()?;

@@ -201,7 +201,9 @@ impl PublicKey {
             (Self::Rsa { .. }, SignatureScheme::RsaRaw) => {
                 without_leading_zeros(&self.recover(signature)?) == without_leading_zeros(digest)
             }
-            (Self::Ec { curve, point }, SignatureScheme::Ecdsa) => verify_ecdsa(*curve, point, digest, signature),
+            (Self::Ec { curve, point }, SignatureScheme::Ecdsa) => {
+                verify_ecdsa(*curve, point, &curve.ecdsa_input(digest)?, signature)
+            }
             _ => return Err(Error::Unsupported("this signature scheme with this type of key".into())),
         };
         if verified { Ok(()) } else { Err(Error::SignatureInvalid) }
@@ -232,7 +234,7 @@ impl PublicKey {
         let too_long = |_| Error::DataInvalid("more than this key encrypts at once".into());
         let random = &mut rsa::rand_core::OsRng;
         match scheme {
-            EncryptionScheme::RsaPkcs1 | EncryptionScheme::RsaPkcs1Implicit => {
+            EncryptionScheme::RsaPkcs1 | EncryptionScheme::RsaPkcs1Implicit | EncryptionScheme::RsaPkcs1Tls { .. } => {
                 key.encrypt(random, Pkcs1v15Encrypt, clear).map_err(too_long)
             }
             EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {
@@ -306,19 +308,18 @@ fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<RsaPublicKey> {
         .map_err(|error| Error::malformed("RSA public key", error))
 }
 
-fn verify_ecdsa(curve: Curve, point: &[u8], digest: &[u8], signature: &[u8]) -> bool {
+fn verify_ecdsa(curve: Curve, point: &[u8], input: &[u8], signature: &[u8]) -> bool {
     use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 
-    let input = curve.ecdsa_input(digest);
     match curve {
         Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(point).is_ok_and(|key| {
-            p256::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(&input, &s).is_ok())
+            p256::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(input, &s).is_ok())
         }),
         Curve::P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(point).is_ok_and(|key| {
-            p384::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(&input, &s).is_ok())
+            p384::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(input, &s).is_ok())
         }),
         Curve::P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(point).is_ok_and(|key| {
-            p521::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(&input, &s).is_ok())
+            p521::ecdsa::Signature::from_slice(signature).is_ok_and(|s| key.verify_prehash(input, &s).is_ok())
         }),
     }
 }

@@ -92,6 +92,35 @@ pub(crate) fn pkcs1_message_or_another(block: &[u8], secret: &[u8], ciphertext: 
     Zeroizing::new(message[start as usize..].to_vec())
 }
 
+/// Length of the secret in TLS's RSA key exchange.
+pub(crate) const PREMASTER: usize = 48;
+
+/// The secret of TLS's RSA key exchange in its block; `other` where the padding, the length or the version is wrong
+/// (RFC 5246, 7.4.7.1).
+pub(crate) fn tls_premaster_or_another(
+    block: &[u8],
+    client: u16,
+    negotiated: Option<u16>,
+    other: &[u8; PREMASTER],
+) -> Result<Zeroizing<Vec<u8>>> {
+    let start = (block.len().checked_sub(PREMASTER)).filter(|start| *start >= PKCS1_OVERHEAD);
+    let start = start.ok_or_else(|| Error::Unsupported("TLS's RSA key exchange with so small a key".into()))?;
+    let (padding, secret) = block.split_at(start);
+    let (mut valid, last) = (Choice::from(1), padding.len() - 1);
+    for (index, byte) in padding.iter().enumerate() {
+        valid &= match index {
+            0 => byte.ct_eq(&0),
+            1 => byte.ct_eq(&2),
+            _ if index == last => byte.ct_eq(&0),
+            _ => !byte.ct_eq(&0),
+        };
+    }
+    let version = u16::from_be_bytes([secret[0], secret[1]]);
+    valid &= version.ct_eq(&client) | version.ct_eq(&negotiated.unwrap_or(client));
+    let chosen = secret.iter().zip(other).map(|(real, other)| u8::conditional_select(other, real, valid));
+    Ok(Zeroizing::new(chosen.collect()))
+}
+
 /// Whether the padding is right, and where the message begins.
 fn find_pkcs1_message(block: &[u8]) -> (Choice, u32) {
     let (mut valid, mut found, mut start) = (Choice::from(1), Choice::from(0), 0);
@@ -222,6 +251,24 @@ mod tests {
         let lengths: Vec<_> = (0..64_u8).map(|number| other(&[1; 128], &[number]).len()).collect();
         assert!(lengths.iter().all(|length| *length <= 117));
         assert!(lengths.iter().any(|length| *length != lengths[0]));
+    }
+
+    #[test]
+    fn a_premaster_secret_of_another_version_length_or_padding_gives_another() {
+        let (mut secret, other) = ([7; PREMASTER], [1; PREMASTER]);
+        (secret[0], secret[1]) = (3, 3);
+        let unpadded = |block: &[u8], negotiated| tls_premaster_or_another(block, 0x0303, negotiated, &other).unwrap();
+        let good = encryption_block(&secret);
+        assert_eq!(unpadded(&good, None).as_slice(), secret);
+        assert_eq!(tls_premaster_or_another(&good, 0x0302, None, &other).unwrap().as_slice(), other);
+        assert_eq!(tls_premaster_or_another(&good, 0x0302, Some(0x0303), &other).unwrap().as_slice(), secret);
+        assert_eq!(unpadded(&encryption_block(&secret[1..]), None).as_slice(), other);
+        for place in [0, 1, 9, 128 - PREMASTER - 1] {
+            let mut block = good.clone();
+            block[place] = if block[place] == 0x5a { 0 } else { 3 };
+            assert_eq!(unpadded(&block, None).as_slice(), other, "{place}");
+        }
+        assert!(tls_premaster_or_another(&good[70..], 0x0303, None, &other).is_err());
     }
 
     #[test]

@@ -38,10 +38,10 @@ impl Serialized {
         let mut blob = Reader(reader.sized()?);
         blob.take(4)?;
         let context = blob.sized()?;
-        let mut resource = Reader(blob.sized()?);
-        resource.take(4)?;
+        // The size of what follows, which libtss2 leaves at zero, and the handle it had.
+        blob.take(2 + 4)?;
         let size = (context.len() as u16).to_be_bytes();
-        Ok(Self::Context([sequence, handle, hierarchy, &size, context].concat(), resource.resource()?))
+        Ok(Self::Context([sequence, handle, hierarchy, &size, context].concat(), blob.resource()?))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, Utf8StringRef};
 use der::pem::LineEnding;
-use der::{Encode, Reader as _, Sequence, SliceReader, Tag};
+use der::{Encode, Reader, Sequence, SliceReader, Tag, Tagged as _};
 
 use crate::error::{Error, Result};
 use crate::policy::PolicyStep;
@@ -15,6 +15,9 @@ pub const PEM_LABEL: &str = "TSS2 PRIVATE KEY";
 const LOADABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
 /// `id-importablekey`: a key that TPM2_Import takes, wrapped to its parent somewhere else.
 const IMPORTABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.4");
+
+/// TPM_RH_OWNER (Part 2, 7.4).
+const OWNER: u32 = 0x4000_0001;
 
 /// A wrapped TPM key as its file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +35,21 @@ pub struct Tss2Key {
     pub description: Option<String>,
     /// The steps that satisfy its policy; empty for a key without one.
     pub policy: Vec<PolicyStep>,
+    /// Other policies that satisfy the key's, each by itself, tried in this order and before [`Self::policy`].
+    pub auth_policy: Vec<AuthPolicy>,
     /// Of an importable key: the content of `TPM2B_ENCRYPTED_SECRET` that TPM2_Import takes with it.
     pub secret: Option<Vec<u8>>,
     /// A parent that is a hierarchy stands for its RSA primary key, not the one of P-256.
     pub rsa_parent: bool,
+}
+
+/// A policy that somebody signed later than the key was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthPolicy {
+    /// Its name, for humans.
+    pub name: Option<String>,
+    /// Its steps.
+    pub steps: Vec<PolicyStep>,
 }
 
 /// `TPMKey` of the draft, section 3.1, to be written.
@@ -48,6 +62,8 @@ struct TpmKey<'a> {
     policy: Option<Vec<TpmPolicy<'a>>>,
     #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
     secret: Option<OctetStringRef<'a>>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
+    auth_policy: Option<Vec<TpmAuthPolicy<'a>>>,
     #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
     description: Option<Utf8StringRef<'a>>,
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
@@ -66,8 +82,35 @@ struct TpmPolicy<'a> {
     parameters: OctetStringRef<'a>,
 }
 
+/// `TPMAuthPolicy` of the draft, section 3.1.4.
+#[derive(Sequence)]
+struct TpmAuthPolicy<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    name: Option<Utf8StringRef<'a>>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    policy: Vec<TpmPolicy<'a>>,
+}
+
+impl TpmPolicy<'_> {
+    fn read(policy: &[Self]) -> Vec<PolicyStep> {
+        let step = |step: &Self| PolicyStep { command: step.command, parameters: step.parameters.as_bytes().to_vec() };
+        policy.iter().map(step).collect()
+    }
+}
+
+impl<'a> TpmPolicy<'a> {
+    fn of(steps: &'a [PolicyStep]) -> Result<Vec<Self>> {
+        let step = |step: &'a PolicyStep| Ok(Self { command: step.command, parameters: bytes(&step.parameters)? });
+        steps.iter().map(step).collect()
+    }
+}
+
+fn bytes(bytes: &[u8]) -> Result<OctetStringRef<'_>> {
+    OctetStringRef::new(bytes).map_err(malformed)
+}
+
 impl Tss2Key {
-    /// Reads DER. Optional fields that we do not know, and the alternatives in `authPolicy`, are passed over.
+    /// Reads DER. Optional fields that we do not know are passed over.
     ///
     /// Errors: [`Error::Malformed`]; [`Error::Unsupported`] for sealed data and keys of types unknown.
     pub fn from_der(der: &[u8]) -> Result<Self> {
@@ -99,6 +142,7 @@ impl Tss2Key {
             private: Vec::new(),
             description: None,
             policy: Vec::new(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         };
@@ -111,23 +155,24 @@ impl Tss2Key {
             let field: AnyRef<'a> = reader.decode()?;
             let mut content = SliceReader::new(field.value())?;
             match number.value() {
-                0 => key.empty_auth = content.decode()?,
-                1 => {
-                    let steps: Vec<TpmPolicy<'a>> = content.decode()?;
-                    let step = |step: &TpmPolicy<'_>| PolicyStep {
-                        command: step.command,
-                        parameters: step.parameters.as_bytes().to_vec(),
+                0 => key.empty_auth = boolean(&mut content)?,
+                1 => key.policy = TpmPolicy::read(&content.decode::<Vec<TpmPolicy<'a>>>()?),
+                2 => key.secret = Some(without_size(content.decode::<OctetStringRef<'a>>()?.as_bytes()).to_vec()),
+                3 => {
+                    let alternatives: Vec<TpmAuthPolicy<'a>> = content.decode()?;
+                    let read = |one: &TpmAuthPolicy<'_>| AuthPolicy {
+                        name: one.name.as_ref().map(|name| name.as_str().to_owned()),
+                        steps: TpmPolicy::read(&one.policy),
                     };
-                    key.policy = steps.iter().map(step).collect();
+                    key.auth_policy = alternatives.iter().map(read).collect();
                 }
-                2 => key.secret = Some(content.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec()),
                 4 => key.description = Some(content.decode::<Utf8StringRef<'a>>()?.as_str().to_owned()),
-                5 => key.rsa_parent = content.decode()?,
+                5 => key.rsa_parent = boolean(&mut content)?,
                 _ => content.decode::<AnyRef<'a>>().map(drop)?,
             }
             content.finish(())?;
         }
-        key.parent = reader.decode()?;
+        key.parent = parent(reader)?;
         key.public = reader.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec();
         key.private = reader.decode::<OctetStringRef<'a>>()?.as_bytes().to_vec();
         Ok((kind, key))
@@ -135,17 +180,16 @@ impl Tss2Key {
 
     /// Writes DER.
     pub fn to_der(&self) -> Result<Vec<u8>> {
-        fn bytes(bytes: &[u8]) -> Result<OctetStringRef<'_>> {
-            OctetStringRef::new(bytes).map_err(malformed)
-        }
-        let mut steps = Vec::new();
-        for step in &self.policy {
-            steps.push(TpmPolicy { command: step.command, parameters: bytes(&step.parameters)? });
+        let mut alternatives = Vec::new();
+        for one in &self.auth_policy {
+            let name = one.name.as_deref().map(Utf8StringRef::new).transpose().map_err(malformed)?;
+            alternatives.push(TpmAuthPolicy { name, policy: TpmPolicy::of(&one.steps)? });
         }
         let key = TpmKey {
             kind: if self.secret.is_some() { IMPORTABLE_KEY } else { LOADABLE_KEY },
             empty_auth: self.empty_auth.then_some(true),
-            policy: Some(steps).filter(|steps| !steps.is_empty()),
+            policy: Some(TpmPolicy::of(&self.policy)?).filter(|steps| !steps.is_empty()),
+            auth_policy: Some(alternatives).filter(|alternatives| !alternatives.is_empty()),
             secret: self.secret.as_deref().map(bytes).transpose()?,
             description: self.description.as_deref().map(Utf8StringRef::new).transpose().map_err(malformed)?,
             rsa_parent: self.rsa_parent.then_some(true),
@@ -182,6 +226,38 @@ impl Tss2Key {
     }
 }
 
+/// A secret without the size of its `TPM2B_ENCRYPTED_SECRET`, which some write and some do not.
+///
+/// An RSA parent's secret is as long as its modulus and has no size in it by itself; an ECC parent's begins with the
+/// size of a coordinate.
+fn without_size(secret: &[u8]) -> &[u8] {
+    match secret.split_first_chunk() {
+        Some((size, rest)) if usize::from(u16::from_be_bytes(*size)) == rest.len() && secret.len() % 128 != 0 => rest,
+        _ => secret,
+    }
+}
+
+/// A BOOLEAN of BER, X.690 8.2.2: tpm2-openssl and tpm2-tss-engine write TRUE as 1, where DER has 255.
+fn boolean<'a>(reader: &mut impl Reader<'a>) -> der::Result<bool> {
+    let field: AnyRef<'a> = reader.decode()?;
+    match (field.tag(), field.value()) {
+        (Tag::Boolean, [value]) => Ok(*value != 0),
+        (Tag::Boolean, _) => Err(reader.error(der::ErrorKind::Length { tag: Tag::Boolean })),
+        (tag, _) => Err(tag.unexpected_error(Some(Tag::Boolean))),
+    }
+}
+
+/// The parent's handle. Old files of tpm2-tss-engine have 0 for the owner hierarchy, and those that it writes on a 32-bit
+/// machine have a negative number for a persistent handle.
+fn parent<'a>(reader: &mut impl Reader<'a>) -> der::Result<u32> {
+    let field: AnyRef<'a> = reader.decode()?;
+    let handle = match (field.tag(), field.value()) {
+        (Tag::Integer, &[a, b, c, d]) => u32::from_be_bytes([a, b, c, d]),
+        _ => field.decode_as()?,
+    };
+    Ok(if handle == 0 { OWNER } else { handle })
+}
+
 /// Where the first PEM block of a text begins: at the start of a line.
 pub(crate) fn pem_start(text: &str) -> Option<usize> {
     const BEGIN: &str = "-----BEGIN ";
@@ -215,6 +291,7 @@ mod tests {
             private: vec![0, 2, 7, 7],
             description: None,
             policy: Vec::new(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         }
@@ -230,6 +307,8 @@ mod tests {
         assert_eq!(Tss2Key::from_pem(&text).unwrap(), key);
         key.policy = vec![PolicyStep { command: 0x17f, parameters: vec![1, 2] }, PolicyStep::auth_value()];
         (key.secret, key.rsa_parent) = (Some(vec![5; 70]), true);
+        let named = |name: Option<&str>| AuthPolicy { name: name.map(str::to_owned), steps: key.policy.clone() };
+        key.auth_policy = vec![named(Some("after the update")), named(None)];
         assert_eq!(Tss2Key::from_der(&key.to_der().unwrap()).unwrap(), key);
         assert_eq!(key.public_key().unwrap().bits(), 256);
         assert_eq!(key.public_area().unwrap().name.len(), 34);
@@ -250,8 +329,25 @@ mod tests {
         assert_eq!(with(&[0xa7, 2, 5, 0]).unwrap(), key());
         assert_eq!(with(&[0xa3, 2, 0x30, 0]).unwrap(), key());
         assert!(with(&[0xa7, 2, 5, 1]).is_err());
-        assert!(with(&[0xa5, 3, 1, 1, 7]).is_err());
+        assert!(with(&[0xa5, 3, 2, 1, 0xff]).is_err());
+        assert!(with(&[0xa5, 4, 1, 2, 0xff, 0xff]).is_err());
         assert!(with(&[0xa0, 3, 1, 1, 0xff]).is_err());
+    }
+
+    #[test]
+    fn what_other_programs_write_besides_der_is_read() {
+        let der = key().to_der().unwrap();
+        let changed = |from: &[u8], to: &[u8]| {
+            let place = der.windows(from.len()).position(|bytes| bytes == from).unwrap();
+            let mut changed = der.clone();
+            changed.splice(place..place + from.len(), to.iter().copied());
+            let header = changed.iter().position(|byte| *byte == 6).unwrap();
+            changed[header - 1] = (changed.len() - header) as u8;
+            Tss2Key::from_der(&changed).unwrap()
+        };
+        assert_eq!(changed(&[0xa0, 3, 1, 1, 0xff], &[0xa0, 3, 1, 1, 1]), key());
+        assert_eq!(changed(&[2, 5, 0, 0x81, 0, 0, 1], &[2, 4, 0x81, 0, 0, 1]), key());
+        assert_eq!(changed(&[2, 5, 0, 0x81, 0, 0, 1], &[2, 1, 0]).parent, OWNER);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 /// A parsed `pkcs11:` URI. Absent attributes match everything.
 ///
-/// `library-*`, `slot-description`, `slot-manufacturer` and `module-*` are read over: they say which module an
-/// application should load, and whoever reads this one has loaded ours.
+/// `module-*` are read over: they say which module an application should load, and whoever reads this one has loaded
+/// ours.
 #[derive(Clone, Default)]
 pub struct Pkcs11Uri {
     /// `token`: the token's label.
@@ -24,6 +24,16 @@ pub struct Pkcs11Uri {
     pub model: Option<String>,
     /// `slot-id`.
     pub slot_id: Option<u64>,
+    /// `slot-manufacturer`.
+    pub slot_manufacturer: Option<String>,
+    /// `slot-description`.
+    pub slot_description: Option<String>,
+    /// `library-manufacturer`.
+    pub library_manufacturer: Option<String>,
+    /// `library-description`.
+    pub library_description: Option<String>,
+    /// `library-version`: major, minor.
+    pub library_version: Option<(u8, u8)>,
     /// `object`: `CKA_LABEL`.
     pub object: Option<String>,
     /// `id`: `CKA_ID`.
@@ -52,15 +62,7 @@ pub enum UriType {
 }
 
 const SCHEME: &str = "pkcs11:";
-const READ_OVER: [&str; 7] = [
-    "library-manufacturer",
-    "library-version",
-    "library-description",
-    "slot-manufacturer",
-    "slot-description",
-    "module-name",
-    "module-path",
-];
+const READ_OVER: [&str; 2] = ["module-name", "module-path"];
 /// No PIN is longer; it keeps `pin-source=/dev/zero` from filling the memory.
 const PIN_FILE_LIMIT: u64 = 4096;
 
@@ -121,6 +123,11 @@ impl Pkcs11Uri {
                 let number = text(name, &bytes)?.parse().map_err(|_| malformed("slot-id is not a number"))?;
                 set(&mut self.slot_id, name, number)
             }
+            "slot-manufacturer" => set(&mut self.slot_manufacturer, name, text(name, &bytes)?),
+            "slot-description" => set(&mut self.slot_description, name, text(name, &bytes)?),
+            "library-manufacturer" => set(&mut self.library_manufacturer, name, text(name, &bytes)?),
+            "library-description" => set(&mut self.library_description, name, text(name, &bytes)?),
+            "library-version" => set(&mut self.library_version, name, version(&text(name, &bytes)?)?),
             "type" => set(&mut self.kind, name, kind(&text(name, &bytes)?)?),
             "pin-value" => set(&mut self.pin_value, name, Zeroizing::new(text(name, &bytes)?)),
             "pin-source" => set(&mut self.pin_source, name, text(name, &bytes)?),
@@ -140,6 +147,11 @@ impl fmt::Debug for Pkcs11Uri {
             .field("manufacturer", &self.manufacturer)
             .field("model", &self.model)
             .field("slot_id", &self.slot_id)
+            .field("slot_manufacturer", &self.slot_manufacturer)
+            .field("slot_description", &self.slot_description)
+            .field("library_manufacturer", &self.library_manufacturer)
+            .field("library_description", &self.library_description)
+            .field("library_version", &self.library_version)
             .field("object", &self.object)
             .field("id", &self.id)
             .field("kind", &self.kind)
@@ -175,6 +187,13 @@ fn set<T>(field: &mut Option<T>, name: &str, value: T) -> Result<()> {
         Some(_) => Err(malformed(format_args!("{name} is there twice"))),
         None => Ok(()),
     }
+}
+
+/// `M.m`, or `M` for `M.0`.
+fn version(text: &str) -> Result<(u8, u8)> {
+    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+    let number = |text: &str| text.parse().map_err(|_| malformed("library-version is no version"));
+    Ok((number(major)?, number(minor)?))
 }
 
 fn kind(name: &str) -> Result<UriType> {
@@ -230,7 +249,8 @@ mod tests {
     fn every_attribute_is_read() {
         let uri = Pkcs11Uri::parse(
             "pkcs11:token=My%20token;serial=00ff;manufacturer=IBM;model=SW%20%20TPM;slot-id=3;object=k%C3%A9y;\
-             id=%01%FFa;type=private;library-version=3?pin-value=1%3B2&module-path=/x&x-vendor=1",
+             id=%01%FFa;type=private;library-version=3;library-manufacturer=M;library-description=D;\
+             slot-manufacturer=S;slot-description=%20T?pin-value=1%3B2&module-path=/x&x-vendor=1",
         );
         let uri = uri.unwrap();
         assert_eq!(uri.token.as_deref(), Some("My token"));
@@ -238,6 +258,11 @@ mod tests {
         assert_eq!(uri.manufacturer.as_deref(), Some("IBM"));
         assert_eq!(uri.model.as_deref(), Some("SW  TPM"));
         assert_eq!(uri.slot_id, Some(3));
+        assert_eq!(uri.library_version, Some((3, 0)));
+        assert_eq!(uri.library_manufacturer.as_deref(), Some("M"));
+        assert_eq!(uri.library_description.as_deref(), Some("D"));
+        assert_eq!(uri.slot_manufacturer.as_deref(), Some("S"));
+        assert_eq!(uri.slot_description.as_deref(), Some(" T"));
         assert_eq!(uri.object.as_deref(), Some("kéy"));
         assert_eq!(uri.id.as_deref(), Some(&[1, 255, b'a'][..]));
         assert_eq!(uri.kind, Some(UriType::PrivateKey));
@@ -266,6 +291,7 @@ mod tests {
         assert!(refusal("pkcs11:token=a;token=b").contains("twice"));
         assert!(refusal("pkcs11:type=key").contains("'key'"));
         assert!(refusal("pkcs11:slot-id=-1").contains("slot-id"));
+        assert!(refusal("pkcs11:library-version=1.x").contains("library-version"));
         assert!(refusal("pkcs11:token=a;").contains('='));
         assert!(refusal("pkcs11:to ken=a").contains("name"));
         assert!(refusal("pkcs11:tokn=a").contains("'tokn'"));

@@ -1,5 +1,10 @@
 //! The ways to have the provider activated: each of them has to do.
 
+// Each file of tests uses its part of this.
+#![allow(dead_code)]
+
+use std::process::Command;
+
 use conformance_tests::{Device, Output, Run as _};
 
 /// How `openssl` comes to the provider.
@@ -11,10 +16,14 @@ pub(crate) enum Activation {
     KeyrivetFirst,
     /// By a configuration with the property query `?provider=keyrivet` besides.
     Preferred,
+    /// By options of the command, that property query among them.
+    CommandLine,
 }
 
-/// All of them.
+/// Those that any program can be told.
 pub(crate) const ALL: [Activation; 3] = [Activation::DefaultFirst, Activation::KeyrivetFirst, Activation::Preferred];
+
+const OPTIONS: [&str; 6] = ["-provider", "keyrivet", "-provider", "default", "-propquery", "?provider=keyrivet"];
 
 const PROVIDERS: &str = "
 [keyrivet_provider]
@@ -41,6 +50,7 @@ impl Activation {
             Self::DefaultFirst => ("", [default, keyrivet]),
             Self::KeyrivetFirst => ("", [keyrivet, default]),
             Self::Preferred => ("alg_section = algorithms\n", [default, keyrivet]),
+            Self::CommandLine => ("", ["", ""]),
         };
         let preference = "[algorithms]\ndefault_properties = ?provider=keyrivet\n";
         let text = format!(
@@ -54,13 +64,23 @@ impl Activation {
 
     /// Runs `openssl` so; the words of a command line are separated by blanks.
     pub(crate) fn openssl(self, device: &Device, line: &str) -> Output {
+        self.command(device, line).run()
+    }
+
+    /// `openssl` as it is run so.
+    pub(crate) fn command(self, device: &Device, line: &str) -> Command {
+        let (job, arguments) = line.split_once(' ').unwrap_or((line, ""));
         let mut command = device.command("openssl");
-        command.env("OPENSSL_CONF", self.configuration(device)).args(line.split_whitespace()).run()
+        command.env("OPENSSL_CONF", self.configuration(device)).arg(job);
+        if self == Self::CommandLine {
+            command.args(OPTIONS);
+        }
+        command.args(arguments.split_whitespace());
+        command
     }
 }
 
 /// Runs `openssl` without the provider.
-#[allow(dead_code)]
 pub(crate) fn plain_openssl(device: &Device, line: &str) -> Output {
     device.command("openssl").args(line.split_whitespace()).run()
 }

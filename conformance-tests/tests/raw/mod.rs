@@ -1,9 +1,9 @@
 //! The module as C sees it: its function list, called without anything in between.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 use std::ptr::{null, null_mut};
 
-use conformance_tests::Device;
+use conformance_tests::{Device, SO_PIN};
 use cryptoki_sys::*;
 
 /// The value of a call: what it gave, or its `CKR_`.
@@ -96,16 +96,33 @@ impl Raw {
         slots
     }
 
+    /// Makes a token in this slot, by the functions for it, with [`PIN`].
+    pub(crate) fn make_token(&self, slot: CK_SLOT_ID, label: &str) {
+        // A slot comes into being when the list is asked for.
+        let _ = self.slots();
+        let mut padded = format!("{label:32}").into_bytes();
+        let (so_pin, length) = (SO_PIN.as_ptr().cast_mut(), SO_PIN.len() as CK_ULONG);
+        call!(self, C_InitToken(slot, so_pin, length, padded.as_mut_ptr())).unwrap();
+        let session = self.open(slot);
+        self.login(session, CKU_SO, SO_PIN.as_bytes()).unwrap();
+        call!(self, C_InitPIN(session, PIN.as_ptr().cast_mut(), PIN.len() as CK_ULONG)).unwrap();
+        call!(self, C_CloseSession(session)).unwrap();
+    }
+
     pub(crate) fn find(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Vec<CK_OBJECT_HANDLE> {
+        self.try_find(session, template).unwrap()
+    }
+
+    pub(crate) fn try_find(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Rv<Vec<CK_OBJECT_HANDLE>> {
         let mut attributes = attributes(template);
-        call!(self, C_FindObjectsInit(session, attributes.as_mut_ptr(), attributes.len() as CK_ULONG)).unwrap();
+        call!(self, C_FindObjectsInit(session, attributes.as_mut_ptr(), attributes.len() as CK_ULONG))?;
         let (mut found, mut buffer, mut count) = (Vec::new(), [0; 3], 1);
         while count > 0 {
-            call!(self, C_FindObjects(session, buffer.as_mut_ptr(), 3, &mut count)).unwrap();
+            call!(self, C_FindObjects(session, buffer.as_mut_ptr(), 3, &mut count))?;
             found.extend_from_slice(&buffer[..count as usize]);
         }
-        call!(self, C_FindObjectsFinal(session)).unwrap();
-        found
+        call!(self, C_FindObjectsFinal(session))?;
+        Ok(found)
     }
 
     pub(crate) fn create(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Rv<CK_OBJECT_HANDLE> {
@@ -118,6 +135,18 @@ impl Raw {
     pub(crate) fn set(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE, template: &[Given]) -> Rv<()> {
         let mut attributes = attributes(template);
         call!(self, C_SetAttributeValue(session, object, attributes.as_mut_ptr(), attributes.len() as CK_ULONG))
+    }
+
+    pub(crate) fn copy(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut attributes, mut copy) = (attributes(template), 0);
+        let count = attributes.len() as CK_ULONG;
+        call!(self, C_CopyObject(session, object, attributes.as_mut_ptr(), count, &mut copy))?;
+        Ok(copy)
     }
 
     /// One attribute, by the usual two calls.
@@ -155,6 +184,63 @@ impl Raw {
         Ok((public_key, private_key))
     }
 
+    /// A secret key.
+    pub(crate) fn generate_secret(
+        &self,
+        session: CK_SESSION_HANDLE,
+        kind: CK_MECHANISM_TYPE,
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut mechanism, mut template, mut key) = (mechanism(kind), attributes(template), 0);
+        let count = template.len() as CK_ULONG;
+        call!(self, C_GenerateKey(session, &mut mechanism, template.as_mut_ptr(), count, &mut key))?;
+        Ok(key)
+    }
+
+    /// A key by C_DeriveKey.
+    pub(crate) fn derive(
+        &self,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        base: CK_OBJECT_HANDLE,
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut mechanism, mut template, mut key) = (wanted.mechanism(), attributes(template), 0);
+        let count = template.len() as CK_ULONG;
+        call!(self, C_DeriveKey(session, &mut mechanism, base, template.as_mut_ptr(), count, &mut key))?;
+        Ok(key)
+    }
+
+    /// What C_WrapKey makes of a key.
+    pub(crate) fn wrap(
+        &self,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        by: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<Vec<u8>> {
+        let (mut mechanism, mut wrapped, mut length) = (wanted.mechanism(), vec![0; 600], 600);
+        call!(self, C_WrapKey(session, &mut mechanism, by, key, wrapped.as_mut_ptr(), &mut length))?;
+        wrapped.truncate(length as usize);
+        Ok(wrapped)
+    }
+
+    /// A key by C_UnwrapKey.
+    pub(crate) fn unwrap(
+        &self,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        by: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+        template: &[Given],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (mut mechanism, mut template, mut key) = (wanted.mechanism(), attributes(template), 0);
+        let (pointer, length, count) =
+            (wrapped.as_ptr().cast_mut(), wrapped.len() as CK_ULONG, template.len() as CK_ULONG);
+        call!(self, C_UnwrapKey(session, &mut mechanism, by, pointer, length, template.as_mut_ptr(), count, &mut key))?;
+        Ok(key)
+    }
+
     /// A P-256 pair of the token, or of the session.
     pub(crate) fn generate_ec(&self, session: CK_SESSION_HANDLE, token: bool) -> (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE) {
         let public = [(CKA_TOKEN, flag(token)), (CKA_EC_PARAMS, P256.to_vec())];
@@ -178,6 +264,52 @@ impl Raw {
         Ok(signature)
     }
 
+    /// Begins an operation.
+    pub(crate) fn begin(
+        &self,
+        init: CK_C_SignInit,
+        session: CK_SESSION_HANDLE,
+        wanted: &Wanted,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<()> {
+        let mut mechanism = wanted.mechanism();
+        // SAFETY: a function of the list; the mechanism is valid.
+        answer(unsafe { init.unwrap()(session, &mut mechanism, key) })
+    }
+
+    /// Calls a function that makes one thing of another: C_Sign, C_EncryptUpdate and their likes.
+    pub(crate) fn through(&self, function: CK_C_Sign, session: CK_SESSION_HANDLE, data: &[u8]) -> Rv<Vec<u8>> {
+        let mut out = vec![0; data.len() + 512];
+        let (mut length, count) = (out.len() as CK_ULONG, data.len() as CK_ULONG);
+        let data = data.as_ptr().cast_mut();
+        // SAFETY: a function of the list; both have the lengths that it is told.
+        answer(unsafe { function.unwrap()(session, data, count, out.as_mut_ptr(), &mut length) })?;
+        out.truncate(length as usize);
+        Ok(out)
+    }
+
+    /// Calls a function that takes a part and gives nothing: C_SignUpdate and its likes.
+    pub(crate) fn add(&self, function: CK_C_SignUpdate, session: CK_SESSION_HANDLE, part: &[u8]) -> Rv<()> {
+        // SAFETY: a function of the list; the part has the length that it is told.
+        answer(unsafe { function.unwrap()(session, part.as_ptr().cast_mut(), part.len() as CK_ULONG) })
+    }
+
+    /// Calls a function that gives what is left: C_SignFinal and its likes.
+    pub(crate) fn last(&self, function: CK_C_SignFinal, session: CK_SESSION_HANDLE) -> Rv<Vec<u8>> {
+        let (mut out, mut length) = (vec![0; 512], 512);
+        // SAFETY: a function of the list; there is the room that it is told.
+        answer(unsafe { function.unwrap()(session, out.as_mut_ptr(), &mut length) })?;
+        out.truncate(length as usize);
+        Ok(out)
+    }
+
+    /// Calls C_Verify.
+    pub(crate) fn check(&self, function: CK_C_Verify, session: CK_SESSION_HANDLE, data: &[u8], by: &[u8]) -> Rv<()> {
+        let (data, count) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
+        // SAFETY: a function of the list; both have the lengths that it is told.
+        answer(unsafe { function.unwrap()(session, data, count, by.as_ptr().cast_mut(), by.len() as CK_ULONG) })
+    }
+
     pub(crate) fn verify(
         &self,
         session: CK_SESSION_HANDLE,
@@ -190,6 +322,27 @@ impl Raw {
         let (data, count) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
         call!(self, C_Verify(session, data, count, signature.as_ptr().cast_mut(), signature.len() as CK_ULONG))
     }
+}
+
+/// A mechanism and its parameter.
+pub(crate) struct Wanted(pub(crate) CK_MECHANISM_TYPE, pub(crate) Vec<u8>);
+
+impl Wanted {
+    /// One whose parameter is a structure of words.
+    pub(crate) fn words(kind: CK_MECHANISM_TYPE, words: &[CK_ULONG]) -> Self {
+        Self(kind, words.iter().flat_map(|word| word.to_ne_bytes()).collect())
+    }
+
+    /// As C has it; it points to this one.
+    pub(crate) fn mechanism(&self) -> CK_MECHANISM {
+        let (length, pointer) = (self.1.len() as CK_ULONG, self.1.as_ptr().cast_mut().cast());
+        let parameter = if length == 0 { null_mut() } else { pointer };
+        CK_MECHANISM { mechanism: self.0, pParameter: parameter, ulParameterLen: length }
+    }
+}
+
+fn answer(value: CK_RV) -> Rv<()> {
+    if value == CKR_OK { Ok(()) } else { Err(value) }
 }
 
 /// The object identifiers of the curves, in DER.
@@ -218,4 +371,11 @@ fn attributes(template: &[Given]) -> Vec<CK_ATTRIBUTE> {
         ulValueLen: value.len() as CK_ULONG,
     };
     template.iter().map(attribute).collect()
+}
+
+/// `r || s` as OpenSSL takes it, in DER.
+pub(crate) fn ecdsa_der(signature: &[u8]) -> Vec<u8> {
+    let number = |bytes| openssl::bn::BigNum::from_slice(bytes).unwrap();
+    let (r, s) = signature.split_at(signature.len() / 2);
+    openssl::ecdsa::EcdsaSig::from_private_components(number(r), number(s)).unwrap().to_der().unwrap()
 }

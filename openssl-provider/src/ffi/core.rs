@@ -1,15 +1,18 @@
-//! What the core offers to a provider: its error queue and its BIOs.
+//! What the core offers to a provider: its parameters, its error queue and its BIOs.
 
 use std::ffi::{CString, c_char};
 use std::panic::Location;
 use std::ptr;
 
 use super::core_abi::*;
+use super::dispatch::text;
+use super::params::Descriptor;
 use crate::error::Reason;
 
 /// The functions of the core, and the handle by which it knows us.
 pub(crate) struct Core {
     handle: *const OSSL_CORE_HANDLE,
+    get_params: OSSL_FUNC_core_get_params_fn,
     new_error: OSSL_FUNC_core_new_error_fn,
     set_error_debug: OSSL_FUNC_core_set_error_debug_fn,
     vset_error: OSSL_FUNC_core_vset_error_fn,
@@ -49,6 +52,7 @@ impl Core {
             type Any = Option<unsafe extern "C" fn()>;
             Self {
                 handle,
+                get_params: std::mem::transmute::<Any, OSSL_FUNC_core_get_params_fn>(find(OSSL_FUNC_CORE_GET_PARAMS)),
                 new_error: std::mem::transmute::<Any, OSSL_FUNC_core_new_error_fn>(find(OSSL_FUNC_CORE_NEW_ERROR)),
                 set_error_debug: std::mem::transmute::<Any, OSSL_FUNC_core_set_error_debug_fn>(find(
                     OSSL_FUNC_CORE_SET_ERROR_DEBUG,
@@ -59,6 +63,34 @@ impl Core {
                 bio_gets: std::mem::transmute::<Any, OSSL_FUNC_BIO_gets_fn>(find(OSSL_FUNC_BIO_GETS)),
             }
         }
+    }
+
+    /// What the core has under this name for us: facts of its own, and the values in our section of openssl.cnf.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        let (get_params, name) = (self.get_params?, c_string(name));
+        let mut value: *const c_char = ptr::null();
+        let asked = OSSL_PARAM {
+            key: name.as_ptr(),
+            data_type: OSSL_PARAM_UTF8_PTR,
+            data: ptr::from_mut(&mut value).cast(),
+            data_size: size_of::<*const c_char>(),
+            return_size: usize::MAX,
+        };
+        let mut array = [asked, Descriptor::end()];
+        // SAFETY: an array with its end mark and room for a pointer; the core's text stays as long as this provider.
+        unsafe {
+            if get_params(self.handle, array.as_mut_ptr()) != 1 {
+                return None;
+            }
+            text(value).map(str::to_owned)
+        }
+    }
+
+    /// Its version: major, minor. (0, 0) if it does not tell.
+    pub(crate) fn version(&self) -> (u32, u32) {
+        let version = OSSL_PROV_PARAM_CORE_VERSION.to_str().ok().and_then(|name| self.parameter(name));
+        let mut numbers = version.iter().flat_map(|text| text.split('.')).map_while(|number| number.parse().ok());
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
     /// Puts an error into OpenSSL's queue.

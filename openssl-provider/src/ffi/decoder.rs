@@ -23,10 +23,14 @@ pub(crate) const PEM: &[Dispatch] = dispatch_table! {
 };
 /// Reads RSA keys from key files.
 pub(crate) const TSS2_RSA: &[Dispatch] = table::<Tss2Rsa>();
+/// Reads RSA-PSS keys from key files.
+pub(crate) const TSS2_RSA_PSS: &[Dispatch] = table::<Tss2RsaPss>();
 /// Reads EC keys from key files.
 pub(crate) const TSS2_EC: &[Dispatch] = table::<Tss2Ec>();
 /// Reads files with a URI that names an RSA key.
 pub(crate) const URI_RSA: &[Dispatch] = table::<UriRsa>();
+/// Reads files with a URI that names an RSA-PSS key.
+pub(crate) const URI_RSA_PSS: &[Dispatch] = table::<UriRsaPss>();
 /// Reads files with a URI that names an EC key.
 pub(crate) const URI_EC: &[Dispatch] = table::<UriEc>();
 
@@ -37,13 +41,20 @@ trait Input {
 }
 
 struct Tss2Rsa;
+struct Tss2RsaPss;
 struct Tss2Ec;
 struct UriRsa;
+struct UriRsaPss;
 struct UriEc;
 
 impl Input for Tss2Rsa {
     const STRUCTURE: Structure = Structure::Tss2;
     const FAMILY: Family = Family::Rsa;
+}
+
+impl Input for Tss2RsaPss {
+    const STRUCTURE: Structure = Structure::Tss2;
+    const FAMILY: Family = Family::RsaPss;
 }
 
 impl Input for Tss2Ec {
@@ -54,6 +65,11 @@ impl Input for Tss2Ec {
 impl Input for UriRsa {
     const STRUCTURE: Structure = Structure::Uri;
     const FAMILY: Family = Family::Rsa;
+}
+
+impl Input for UriRsaPss {
+    const STRUCTURE: Structure = Structure::Uri;
+    const FAMILY: Family = Family::RsaPss;
 }
 
 impl Input for UriEc {

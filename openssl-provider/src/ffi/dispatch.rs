@@ -20,12 +20,12 @@ macro_rules! dispatch_table {
     ($($id:ident: $type:ident = $function:expr;)*) => {
         &[
             $($crate::ffi::dispatch::Dispatch($crate::ffi::core_abi::OSSL_DISPATCH {
-                function_id: $crate::ffi::core_abi::$id as std::ffi::c_int,
+                function_id: $id as std::ffi::c_int,
                 function: {
-                    let function: $crate::ffi::core_abi::$type = Some($function);
+                    let function: $type = Some($function);
                     // SAFETY: both are pointers to functions; the core casts it back to the type that belongs to the id.
                     unsafe {
-                        std::mem::transmute::<$crate::ffi::core_abi::$type, Option<unsafe extern "C" fn()>>(function)
+                        std::mem::transmute::<$type, Option<unsafe extern "C" fn()>>(function)
                     }
                 },
             }),)*

@@ -26,6 +26,13 @@ impl KeyType for RsaKeys {
     const FAMILY: Family = Family::Rsa;
 }
 
+/// RSA-PSS keys.
+pub(super) struct RsaPssKeys;
+
+impl KeyType for RsaPssKeys {
+    const FAMILY: Family = Family::RsaPss;
+}
+
 /// EC keys.
 pub(super) struct EcKeys;
 
@@ -35,6 +42,8 @@ impl KeyType for EcKeys {
 
 /// Key management of RSA keys.
 pub(crate) const RSA: &[Dispatch] = table::<RsaKeys>();
+/// Key management of RSA-PSS keys.
+pub(crate) const RSA_PSS: &[Dispatch] = table::<RsaPssKeys>();
 /// Key management of EC keys.
 pub(crate) const EC: &[Dispatch] = table::<EcKeys>();
 
@@ -183,7 +192,7 @@ unsafe extern "C" fn settable_params<T: KeyType>(_provctx: *mut c_void) -> *cons
     static EC: [Descriptor; 2] = [Descriptor::new(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, Kind::Octets), Descriptor::END];
     static RSA: [Descriptor; 1] = [Descriptor::END];
     match T::FAMILY {
-        Family::Rsa => descriptors(&RSA),
+        Family::Rsa | Family::RsaPss => descriptors(&RSA),
         Family::Ec => descriptors(&EC),
     }
 }
@@ -234,7 +243,7 @@ pub(super) unsafe extern "C" fn export(
 }
 
 unsafe extern "C" fn exchanged_types<T: KeyType>(selection: c_int) -> *const OSSL_PARAM {
-    let exchanged = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_DOMAIN_PARAMETERS;
+    let exchanged = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_ALL_PARAMETERS;
     if selection as u32 & exchanged == 0 {
         return ptr::null();
     }

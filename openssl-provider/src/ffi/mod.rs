@@ -1,6 +1,7 @@
 //! The boundary to OpenSSL, and the only unsafe code: pointers come in here and leave as values.
 #![allow(unsafe_code)]
 
+pub(crate) mod asym_cipher;
 pub(crate) mod callback;
 pub(crate) mod core;
 #[allow(dead_code, missing_docs, non_camel_case_types, unreachable_pub)]
@@ -10,9 +11,13 @@ pub(crate) mod decoder;
 pub(crate) mod dispatch;
 pub(crate) mod encoder;
 mod guard;
+pub(crate) mod keyexch;
 pub(crate) mod keymgmt;
+pub(crate) mod later_abi;
+mod output;
 pub(crate) mod params;
 mod provider;
+pub(crate) mod rand;
 pub(crate) mod signature;
 pub(crate) mod store;
 

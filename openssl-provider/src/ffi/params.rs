@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Text,
     /// Bytes.
     Octets,
+    /// A pointer to bytes that are ours.
+    OctetsPointer,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Unsigned => OSSL_PARAM_UNSIGNED_INTEGER,
             Self::Text => OSSL_PARAM_UTF8_STRING,
             Self::Octets => OSSL_PARAM_OCTET_STRING,
+            Self::OctetsPointer => OSSL_PARAM_OCTET_PTR,
         }
     }
 }
@@ -47,6 +50,11 @@ impl Descriptor {
     /// The mark at the end of each list.
     pub(crate) const END: Self =
         Self(OSSL_PARAM { key: ptr::null(), data_type: 0, data: ptr::null_mut(), data_size: 0, return_size: 0 });
+
+    /// The mark at the end of an array that is written.
+    pub(super) const fn end() -> OSSL_PARAM {
+        Self::END.0
+    }
 
     /// A parameter of this name and type.
     pub(crate) const fn new(key: &'static CStr, kind: Kind) -> Self {
@@ -252,6 +260,8 @@ pub(crate) enum Value<'a> {
     Constant(&'static CStr),
     /// Bytes.
     Octets(&'a [u8]),
+    /// Bytes that stay as long as the object that is asked: they may be told by pointer.
+    Held(&'a [u8]),
 }
 
 fn put(param: &mut OSSL_PARAM, value: Value<'_>) -> Option<()> {
@@ -288,6 +298,16 @@ fn put(param: &mut OSSL_PARAM, value: Value<'_>) -> Option<()> {
             Some(())
         }
         (Value::Constant(text), _) => put(param, Value::Text(text)),
+        (Value::Held(octets), OSSL_PARAM_OCTET_PTR) => {
+            param.return_size = octets.len();
+            if !param.data.is_null() {
+                let pointer = if octets.is_empty() { ptr::null() } else { octets.as_ptr() };
+                // SAFETY: such a parameter points at room for a pointer; the bytes stay as OSSL_PARAM(3) asks.
+                unsafe { param.data.cast::<*const u8>().write(pointer) };
+            }
+            Some(())
+        }
+        (Value::Held(octets), _) => put(param, Value::Octets(octets)),
         (Value::Octets(octets), OSSL_PARAM_OCTET_STRING) => put_bytes(param, octets),
         _ => None,
     }

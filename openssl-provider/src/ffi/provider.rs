@@ -101,7 +101,7 @@ unsafe extern "C" fn get_params(provctx: *mut c_void, params: *mut OSSL_PARAM) -
 }
 
 unsafe extern "C" fn query_operation(
-    _provctx: *mut c_void,
+    provctx: *mut c_void,
     operation: c_int,
     no_store: *mut c_int,
 ) -> *const OSSL_ALGORITHM {
@@ -109,10 +109,14 @@ unsafe extern "C" fn query_operation(
     if let Some(no_store) = unsafe { no_store.as_mut() } {
         *no_store = 0;
     }
-    match provider::algorithms(operation as u32) {
-        [] => ptr::null(),
-        table => algorithms(table),
-    }
+    quiet(ptr::null(), || {
+        // SAFETY: the core's instance.
+        let core = unsafe { provider(provctx) }.core().version();
+        match provider::algorithms(operation as u32, core) {
+            [] => ptr::null(),
+            table => algorithms(table),
+        }
+    })
 }
 
 unsafe extern "C" fn get_reason_strings(_provctx: *mut c_void) -> *const OSSL_ITEM {
@@ -120,7 +124,7 @@ unsafe extern "C" fn get_reason_strings(_provctx: *mut c_void) -> *const OSSL_IT
 }
 
 unsafe extern "C" fn get_capabilities(
-    _provctx: *mut c_void,
+    provctx: *mut c_void,
     capability: *const c_char,
     taker: OSSL_CALLBACK,
     argument: *mut c_void,
@@ -129,7 +133,11 @@ unsafe extern "C" fn get_capabilities(
         // SAFETY: the core's text and callback for this call.
         let (capability, taker) = unsafe { (text(capability), Callback::new(taker, argument)) };
         let all_taken = match capability {
-            Some(name) if name.eq_ignore_ascii_case(tls::GROUPS) => tls::groups().all(|group| taker.give(&group)),
+            Some(name) if name.eq_ignore_ascii_case(tls::GROUPS) => {
+                // SAFETY: the core's instance.
+                unsafe { provider(provctx) }.note_tls();
+                tls::groups().all(|group| taker.give(&group))
+            }
             _ => false,
         };
         all_taken.into()

@@ -3,45 +3,96 @@
 use std::ffi::{c_char, c_int, c_uchar, c_void};
 use std::ptr;
 
-use keyrivet_core::{Error, Result};
+use keyrivet_core::Result;
+use keyrivet_core::algorithm::HashAlgorithm;
 
 use super::core_abi::*;
 use super::dispatch::{Dispatch, dispatch_table, text};
 use super::guard::{guard, quiet};
-use super::keymgmt::{EcKeys, KeyType, RsaKeys};
+use super::later_abi::*;
+use super::output::Output;
 use super::params::{Answers, Params, descriptors};
 use super::provider::provider;
 use super::{bytes, change, give, look, take};
-use crate::key::ProviderKey;
-use crate::signature::{Purpose, Signature};
+use crate::key::{Family, ProviderKey};
+use crate::signature::{Purpose, Signature, SignatureAlgorithm};
 
-/// RSA signatures.
-pub(crate) const RSA: &[Dispatch] = table::<RsaKeys>();
-/// ECDSA signatures.
-pub(crate) const EC: &[Dispatch] = table::<EcKeys>();
+/// An algorithm, for functions that are told theirs by the table they are in.
+pub(crate) trait Scheme {
+    /// It.
+    const ALGORITHM: SignatureAlgorithm;
+}
 
-const fn table<T: KeyType>() -> &'static [Dispatch] {
+/// RSA with any padding and hash.
+pub(crate) struct Rsa;
+/// ECDSA with any hash.
+pub(crate) struct Ecdsa;
+/// RSA with PKCS#1 padding and the hash of this place in [`HASHES`].
+pub(crate) struct RsaWith<const HASH: usize>;
+/// ECDSA with the hash of this place in [`HASHES`].
+pub(crate) struct EcdsaWith<const HASH: usize>;
+
+/// Hashes that algorithms have in their names.
+const HASHES: [HashAlgorithm; 8] = [
+    HashAlgorithm::Sha224,
+    HashAlgorithm::Sha256,
+    HashAlgorithm::Sha384,
+    HashAlgorithm::Sha512,
+    HashAlgorithm::Sha3_224,
+    HashAlgorithm::Sha3_256,
+    HashAlgorithm::Sha3_384,
+    HashAlgorithm::Sha3_512,
+];
+
+impl Scheme for Rsa {
+    const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm { family: Family::Rsa, hash: None };
+}
+
+impl Scheme for Ecdsa {
+    const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm { family: Family::Ec, hash: None };
+}
+
+impl<const HASH: usize> Scheme for RsaWith<HASH> {
+    const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm { family: Family::Rsa, hash: Some(HASHES[HASH]) };
+}
+
+impl<const HASH: usize> Scheme for EcdsaWith<HASH> {
+    const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm { family: Family::Ec, hash: Some(HASHES[HASH]) };
+}
+
+/// What every algorithm of signatures can do.
+pub(crate) const fn table<S: Scheme>() -> &'static [Dispatch] {
     const {
         dispatch_table! {
-            OSSL_FUNC_SIGNATURE_NEWCTX: OSSL_FUNC_signature_newctx_fn = newctx::<T>;
+            OSSL_FUNC_SIGNATURE_NEWCTX: OSSL_FUNC_signature_newctx_fn = newctx::<S>;
             OSSL_FUNC_SIGNATURE_FREECTX: OSSL_FUNC_signature_freectx_fn = freectx;
             OSSL_FUNC_SIGNATURE_DUPCTX: OSSL_FUNC_signature_dupctx_fn = dupctx;
             OSSL_FUNC_SIGNATURE_SIGN_INIT: OSSL_FUNC_signature_sign_init_fn = sign_init;
             OSSL_FUNC_SIGNATURE_SIGN: OSSL_FUNC_signature_sign_fn = sign;
             OSSL_FUNC_SIGNATURE_VERIFY_INIT: OSSL_FUNC_signature_verify_init_fn = verify_init;
             OSSL_FUNC_SIGNATURE_VERIFY: OSSL_FUNC_signature_verify_fn = verify;
+            OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_INIT: OSSL_FUNC_signature_sign_message_init_fn = sign_message_init;
+            OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_UPDATE: OSSL_FUNC_signature_sign_message_update_fn = update;
+            OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_FINAL: OSSL_FUNC_signature_sign_message_final_fn = sign_final;
+            OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_INIT: OSSL_FUNC_signature_verify_message_init_fn = verify_message_init;
+            OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_UPDATE: OSSL_FUNC_signature_verify_message_update_fn = update;
+            OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_FINAL: OSSL_FUNC_signature_verify_message_final_fn = verify_message_final;
+            OSSL_FUNC_SIGNATURE_QUERY_KEY_TYPES: OSSL_FUNC_signature_query_key_types_fn = query_key_types::<S>;
+            OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS: OSSL_FUNC_signature_get_ctx_params_fn = get_ctx_params;
+            OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS: OSSL_FUNC_signature_gettable_ctx_params_fn = gettable_ctx_params::<S>;
+            OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS: OSSL_FUNC_signature_set_ctx_params_fn = set_ctx_params;
+            OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS: OSSL_FUNC_signature_settable_ctx_params_fn = settable_ctx_params::<S>;
+            // What follows is asked of algorithms that are named as the type of their keys only.
+            OSSL_FUNC_SIGNATURE_VERIFY_RECOVER_INIT: OSSL_FUNC_signature_verify_recover_init_fn = verify_recover_init;
+            OSSL_FUNC_SIGNATURE_VERIFY_RECOVER: OSSL_FUNC_signature_verify_recover_fn = verify_recover;
             OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT: OSSL_FUNC_signature_digest_sign_init_fn = digest_sign_init;
             OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE: OSSL_FUNC_signature_digest_sign_update_fn = update;
-            OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL: OSSL_FUNC_signature_digest_sign_final_fn = digest_sign_final;
-            OSSL_FUNC_SIGNATURE_DIGEST_SIGN: OSSL_FUNC_signature_digest_sign_fn = digest_sign;
+            OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL: OSSL_FUNC_signature_digest_sign_final_fn = sign_final;
+            OSSL_FUNC_SIGNATURE_DIGEST_SIGN: OSSL_FUNC_signature_digest_sign_fn = sign;
             OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT: OSSL_FUNC_signature_digest_verify_init_fn = digest_verify_init;
             OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE: OSSL_FUNC_signature_digest_verify_update_fn = update;
             OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL: OSSL_FUNC_signature_digest_verify_final_fn = digest_verify_final;
-            OSSL_FUNC_SIGNATURE_DIGEST_VERIFY: OSSL_FUNC_signature_digest_verify_fn = digest_verify;
-            OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS: OSSL_FUNC_signature_get_ctx_params_fn = get_ctx_params;
-            OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS: OSSL_FUNC_signature_gettable_ctx_params_fn = gettable_ctx_params::<T>;
-            OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS: OSSL_FUNC_signature_set_ctx_params_fn = set_ctx_params;
-            OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS: OSSL_FUNC_signature_settable_ctx_params_fn = settable_ctx_params::<T>;
+            OSSL_FUNC_SIGNATURE_DIGEST_VERIFY: OSSL_FUNC_signature_digest_verify_fn = verify;
         }
     }
 }
@@ -59,46 +110,9 @@ unsafe fn with(ctx: *mut c_void, body: impl FnOnce(&mut Signature) -> Result<()>
     guard(provider.core(), 0, || body(signature).map(|()| 1))
 }
 
-/// OpenSSL's way to return bytes: the longest length where there is no room, else the bytes and their length.
-struct Output {
-    room: *mut c_uchar,
-    length: *mut usize,
-    size: usize,
-}
-
-impl Output {
-    fn put(&self, longest: usize, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<()> {
-        let tell = |length: usize| {
-            // SAFETY: null, or the caller's room for the length.
-            if let Some(told) = unsafe { self.length.as_mut() } {
-                *told = length;
-            }
-        };
-        if self.room.is_null() {
-            tell(longest);
-            return Ok(());
-        }
-        // Before the work: a signature that finds no room would cost the TPM's time for nothing.
-        if self.size < longest {
-            return Err(Error::DataInvalid(format!(
-                "a signature takes {longest} bytes, there is room for {}",
-                self.size
-            )));
-        }
-        let content = make()?;
-        if self.size < content.len() {
-            return Err(Error::DataInvalid("a signature is longer than expected".into()));
-        }
-        tell(content.len());
-        // SAFETY: the caller's room has `size` bytes, no fewer than the content.
-        unsafe { ptr::copy_nonoverlapping(content.as_ptr(), self.room, content.len()) };
-        Ok(())
-    }
-}
-
-unsafe extern "C" fn newctx<T: KeyType>(provctx: *mut c_void, _properties: *const c_char) -> *mut c_void {
+unsafe extern "C" fn newctx<S: Scheme>(provctx: *mut c_void, _properties: *const c_char) -> *mut c_void {
     // SAFETY: the core's instance.
-    quiet(ptr::null_mut(), || give(Signature::new(unsafe { provider(provctx) }, T::FAMILY)))
+    quiet(ptr::null_mut(), || give(Signature::new(unsafe { provider(provctx) }, S::ALGORITHM)))
 }
 
 unsafe extern "C" fn freectx(ctx: *mut c_void) {
@@ -149,6 +163,21 @@ unsafe extern "C" fn verify_init(ctx: *mut c_void, key: *mut c_void, params: *co
     unsafe { start(ctx, Purpose::Verify, key, params) }
 }
 
+unsafe extern "C" fn verify_recover_init(ctx: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: given by the core as the contract says.
+    unsafe { start(ctx, Purpose::Recover, key, params) }
+}
+
+unsafe extern "C" fn sign_message_init(ctx: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: given by the core as the contract says.
+    unsafe { start_message(ctx, Purpose::Sign, ptr::null(), key, params) }
+}
+
+unsafe extern "C" fn verify_message_init(ctx: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: given by the core as the contract says.
+    unsafe { start_message(ctx, Purpose::Verify, ptr::null(), key, params) }
+}
+
 unsafe extern "C" fn digest_sign_init(
     ctx: *mut c_void,
     digest: *const c_char,
@@ -177,7 +206,8 @@ unsafe extern "C" fn sign(
     data: *const c_uchar,
     data_length: usize,
 ) -> c_int {
-    let output = Output { room, length, size };
+    // SAFETY: the caller's room for this call.
+    let output = unsafe { Output::new(room, length, size) };
     // SAFETY: a context of ours; data of the caller's for this call.
     unsafe { with(ctx, |signature| output.put(signature.max_length()?, || signature.sign(bytes(data, data_length)))) }
 }
@@ -198,30 +228,11 @@ unsafe extern "C" fn update(ctx: *mut c_void, data: *const c_uchar, length: usiz
     unsafe { with(ctx, |signature| signature.update(bytes(data, length))) }
 }
 
-unsafe extern "C" fn digest_sign_final(ctx: *mut c_void, room: *mut c_uchar, length: *mut usize, size: usize) -> c_int {
-    let output = Output { room, length, size };
+unsafe extern "C" fn sign_final(ctx: *mut c_void, room: *mut c_uchar, length: *mut usize, size: usize) -> c_int {
+    // SAFETY: the caller's room for this call.
+    let output = unsafe { Output::new(room, length, size) };
     // SAFETY: a context of ours.
     unsafe { with(ctx, |signature| output.put(signature.max_length()?, || signature.finish())) }
-}
-
-unsafe extern "C" fn digest_sign(
-    ctx: *mut c_void,
-    room: *mut c_uchar,
-    length: *mut usize,
-    size: usize,
-    data: *const c_uchar,
-    data_length: usize,
-) -> c_int {
-    let output = Output { room, length, size };
-    // SAFETY: a context of ours; data of the caller's for this call.
-    unsafe {
-        with(ctx, |signature| {
-            output.put(signature.max_length()?, || {
-                signature.update(bytes(data, data_length))?;
-                signature.finish()
-            })
-        })
-    }
 }
 
 unsafe extern "C" fn digest_verify_final(ctx: *mut c_void, signature: *const c_uchar, length: usize) -> c_int {
@@ -229,20 +240,38 @@ unsafe extern "C" fn digest_verify_final(ctx: *mut c_void, signature: *const c_u
     unsafe { with(ctx, |state| state.finish_verification(bytes(signature, length))) }
 }
 
-unsafe extern "C" fn digest_verify(
+unsafe extern "C" fn verify_message_final(ctx: *mut c_void) -> c_int {
+    // SAFETY: a context of ours.
+    unsafe { with(ctx, Signature::finish_expected) }
+}
+
+unsafe extern "C" fn verify_recover(
     ctx: *mut c_void,
+    room: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
     signature: *const c_uchar,
-    length: usize,
-    data: *const c_uchar,
-    data_length: usize,
+    signature_length: usize,
 ) -> c_int {
-    // SAFETY: a context of ours; data of the caller's for this call.
+    // SAFETY: a context of ours; signature and room of the caller's for this call.
     unsafe {
-        with(ctx, |state| {
-            state.update(bytes(data, data_length))?;
-            state.finish_verification(bytes(signature, length))
-        })
+        let output = Output::new(room, length, size);
+        with(ctx, |state| output.put(state.max_length()?, || state.recover(bytes(signature, signature_length))))
     }
+}
+
+unsafe extern "C" fn query_key_types<S: Scheme>() -> *mut *const c_char {
+    struct Names([*const c_char; 2]);
+    // SAFETY: pointers to constants, never changed.
+    unsafe impl Sync for Names {}
+    static RSA: Names = Names([c"RSA".as_ptr(), ptr::null()]);
+    static EC: Names = Names([c"EC".as_ptr(), ptr::null()]);
+    let names = match S::ALGORITHM.family {
+        Family::Rsa | Family::RsaPss => &RSA,
+        Family::Ec => &EC,
+    };
+    // The core only reads them.
+    names.0.as_ptr().cast_mut()
 }
 
 unsafe extern "C" fn get_ctx_params(ctx: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
@@ -250,8 +279,8 @@ unsafe extern "C" fn get_ctx_params(ctx: *mut c_void, params: *mut OSSL_PARAM) -
     unsafe { with(ctx, |signature| signature.answer(&mut Answers::new(params))) }
 }
 
-unsafe extern "C" fn gettable_ctx_params<T: KeyType>(_ctx: *mut c_void, _provctx: *mut c_void) -> *const OSSL_PARAM {
-    descriptors(Signature::gettable(T::FAMILY))
+unsafe extern "C" fn gettable_ctx_params<S: Scheme>(_ctx: *mut c_void, _provctx: *mut c_void) -> *const OSSL_PARAM {
+    descriptors(Signature::gettable(S::ALGORITHM))
 }
 
 unsafe extern "C" fn set_ctx_params(ctx: *mut c_void, params: *const OSSL_PARAM) -> c_int {
@@ -259,6 +288,6 @@ unsafe extern "C" fn set_ctx_params(ctx: *mut c_void, params: *const OSSL_PARAM)
     unsafe { with(ctx, |signature| signature.set(&Params::new(params))) }
 }
 
-unsafe extern "C" fn settable_ctx_params<T: KeyType>(_ctx: *mut c_void, _provctx: *mut c_void) -> *const OSSL_PARAM {
-    descriptors(Signature::settable(T::FAMILY))
+unsafe extern "C" fn settable_ctx_params<S: Scheme>(_ctx: *mut c_void, _provctx: *mut c_void) -> *const OSSL_PARAM {
+    descriptors(Signature::settable(S::ALGORITHM))
 }

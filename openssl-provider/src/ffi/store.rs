@@ -1,10 +1,9 @@
-//! The store of `pkcs11:` URIs as OpenSSL calls it (provider-storemgmt(7)).
+//! The store of our URIs as OpenSSL calls it (provider-storemgmt(7)).
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
 use keyrivet_core::Error;
-use keyrivet_core::uri::Pkcs11Uri;
 
 use super::callback::{Callback, Passphrase};
 use super::core_abi::*;
@@ -16,8 +15,8 @@ use super::provider::provider;
 use super::{change, give, look, take};
 use crate::store::Store;
 
-/// Loads what a `pkcs11:` URI names.
-pub(crate) const PKCS11: &[Dispatch] = dispatch_table! {
+/// Loads what a URI of any scheme of ours names.
+pub(crate) const ANY: &[Dispatch] = dispatch_table! {
     OSSL_FUNC_STORE_OPEN: OSSL_FUNC_store_open_fn = open;
     OSSL_FUNC_STORE_SETTABLE_CTX_PARAMS: OSSL_FUNC_store_settable_ctx_params_fn = settable_ctx_params;
     OSSL_FUNC_STORE_SET_CTX_PARAMS: OSSL_FUNC_store_set_ctx_params_fn = set_ctx_params;
@@ -33,8 +32,8 @@ unsafe extern "C" fn open(provctx: *mut c_void, uri: *const c_char) -> *mut c_vo
     guard(provider.core(), ptr::null_mut(), || {
         // SAFETY: the core's text for this call.
         let uri = unsafe { text(uri) };
-        let uri = uri.ok_or_else(|| Error::Malformed { what: "pkcs11: URI", reason: "it is not UTF-8".into() })?;
-        Ok(give(Store::open(provider.clone(), Pkcs11Uri::parse(uri)?)?))
+        let uri = uri.ok_or_else(|| Error::Malformed { what: "URI", reason: "it is not UTF-8".into() })?;
+        Ok(give(Store::open(provider.clone(), uri)?))
     })
 }
 

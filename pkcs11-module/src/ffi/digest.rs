@@ -2,24 +2,15 @@
 
 use cryptoki_sys::*;
 
-use super::guard;
-use super::memory::{Output, bytes, mechanism};
+use super::memory::{Output, bytes};
+use super::{guard, start};
 use crate::module::module;
 use crate::operation::Data;
 
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn C_DigestInit(session: CK_SESSION_HANDLE, wanted: CK_MECHANISM_PTR) -> CK_RV {
-    guard(|| {
-        let session = module()?.session(session)?;
-        // SAFETY: readable, if not NULL, as the standard has it.
-        match unsafe { mechanism(wanted) }? {
-            Some(mechanism) => session.start_digest(mechanism),
-            None => {
-                session.operations().cancel(CKF_DIGEST);
-                Ok(())
-            }
-        }
-    })
+    // SAFETY: readable, if not NULL, as the standard has it.
+    unsafe { start(session, wanted, CKF_DIGEST, |session, mechanism| session.start_digest(mechanism)) }
 }
 
 #[unsafe(no_mangle)]
@@ -72,7 +63,7 @@ pub(super) unsafe extern "C" fn C_DigestFinal(
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn C_DigestKey(session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> CK_RV {
     guard(|| {
-        let session = module()?.session(session)?;
-        session.ending(CKF_DIGEST, || session.digest_key(key))
+        // Only C_DigestUpdate "which results in an error terminates the current digest operation".
+        module()?.session(session)?.digest_key(key)
     })
 }

@@ -2,8 +2,8 @@
 
 use cryptoki_sys::*;
 
-use super::guard;
-use super::memory::{Output, bytes, mechanism};
+use super::memory::{Output, bytes};
+use super::{guard, start};
 use crate::module::module;
 use crate::operation::Data;
 
@@ -13,17 +13,8 @@ pub(super) unsafe extern "C" fn C_EncryptInit(
     wanted: CK_MECHANISM_PTR,
     key: CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    guard(|| {
-        let session = module()?.session(session)?;
-        // SAFETY: readable, if not NULL, as the standard has it.
-        match unsafe { mechanism(wanted) }? {
-            Some(mechanism) => session.start_encrypt(mechanism, key),
-            None => {
-                session.operations().cancel(CKF_ENCRYPT);
-                Ok(())
-            }
-        }
-    })
+    // SAFETY: readable, if not NULL, as the standard has it.
+    unsafe { start(session, wanted, CKF_ENCRYPT, |session, mechanism| session.start_encrypt(mechanism, key)) }
 }
 
 #[unsafe(no_mangle)]

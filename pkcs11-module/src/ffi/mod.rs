@@ -26,6 +26,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cryptoki_sys::*;
 
 use crate::error::{Error, Result};
+use crate::mechanism::Mechanism;
+use crate::module::module;
+use crate::session::Session;
 
 /// The one boundary: runs a function's body, and lets no panic reach the application.
 fn guard(body: impl FnOnce() -> Result<()>) -> CK_RV {
@@ -38,6 +41,30 @@ fn guard(body: impl FnOnce() -> Result<()>) -> CK_RV {
             CKR_GENERAL_ERROR
         }
     }
+}
+
+/// Starts an operation of `kind` with what the application gives, or cancels the one that runs where it gives NULL
+/// (PKCS#11 3.2, C_EncryptInit and its likes).
+///
+/// # Safety
+/// `wanted`, if not NULL, is readable, and so is its parameter.
+unsafe fn start(
+    session: CK_SESSION_HANDLE,
+    wanted: CK_MECHANISM_PTR,
+    kind: CK_FLAGS,
+    start: impl FnOnce(&Session, Mechanism<'_>) -> Result<()>,
+) -> CK_RV {
+    guard(|| {
+        let session = module()?.session(session)?;
+        // SAFETY: promised.
+        match unsafe { memory::mechanism(wanted) }? {
+            Some(mechanism) => start(&session, mechanism),
+            None => {
+                session.operations().cancel(kind);
+                Ok(())
+            }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use cryptoki_sys::*;
 
-use super::guard;
-use super::memory::{Output, bytes, mechanism};
+use super::memory::{Output, bytes};
+use super::{guard, start};
 use crate::module::module;
 use crate::operation::Data;
 
@@ -13,17 +13,8 @@ pub(super) unsafe extern "C" fn C_SignInit(
     wanted: CK_MECHANISM_PTR,
     key: CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    guard(|| {
-        let session = module()?.session(session)?;
-        // SAFETY: readable, if not NULL, as the standard has it.
-        match unsafe { mechanism(wanted) }? {
-            Some(mechanism) => session.start_sign(mechanism, key),
-            None => {
-                session.operations().cancel(CKF_SIGN);
-                Ok(())
-            }
-        }
-    })
+    // SAFETY: readable, if not NULL, as the standard has it.
+    unsafe { start(session, wanted, CKF_SIGN, |session, mechanism| session.start_sign(mechanism, key)) }
 }
 
 #[unsafe(no_mangle)]
@@ -75,17 +66,8 @@ pub(super) unsafe extern "C" fn C_SignRecoverInit(
     wanted: CK_MECHANISM_PTR,
     key: CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    guard(|| {
-        let session = module()?.session(session)?;
-        // SAFETY: readable, if not NULL, as the standard has it.
-        match unsafe { mechanism(wanted) }? {
-            Some(mechanism) => session.start_sign_recover(mechanism, key),
-            None => {
-                session.operations().cancel(CKF_SIGN_RECOVER);
-                Ok(())
-            }
-        }
-    })
+    // SAFETY: readable, if not NULL, as the standard has it.
+    unsafe { start(session, wanted, CKF_SIGN_RECOVER, |session, mechanism| session.start_sign_recover(mechanism, key)) }
 }
 
 #[unsafe(no_mangle)]

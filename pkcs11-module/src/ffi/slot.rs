@@ -125,6 +125,8 @@ fn token_flags(user_pin: UserPin, tries: PinTries) -> CK_FLAGS {
     CKF_TOKEN_INITIALIZED
         | CKF_RNG
         | CKF_DUAL_CRYPTO_OPERATIONS
+        // What can be saved, digests, needs no key.
+        | CKF_RESTORE_KEY_NOT_NEEDED
         | pin
         | when(tries.count_low, CKF_SO_PIN_COUNT_LOW, CKF_USER_PIN_COUNT_LOW)
         | when(tries.final_try, CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY)
@@ -157,7 +159,7 @@ pub(super) unsafe extern "C" fn C_GetMechanismList(
         let slot = module()?.slot(slot)?;
         // SAFETY: `list` has room for `*count` mechanisms, as the standard has it.
         let output = unsafe { Output::new(list, count) }?;
-        let kinds = mechanism::list(slot.token_info().as_ref());
+        let kinds = mechanism::list(slot.token_info().as_deref());
         output.fill(kinds.len(), || Ok(kinds))
     })
 }
@@ -172,7 +174,7 @@ pub(super) unsafe extern "C" fn C_GetMechanismInfo(
         let slot = module()?.slot(slot)?;
         // SAFETY: writable, if not NULL, as the standard has it.
         let place = unsafe { Place::new(info) }?;
-        place.set(mechanism::info(kind, slot.token_info().as_ref())?);
+        place.set(mechanism::info(kind, slot.token_info().as_deref())?);
         Ok(())
     })
 }

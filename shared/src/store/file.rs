@@ -21,6 +21,8 @@ const PERSISTENT_LABEL: &str = "TPM2 PUBLIC AREA";
 struct Header {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     imported: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    local: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     persistent: Option<PersistentHeader>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +35,7 @@ struct Header {
     object: Option<Attributes>,
 }
 
-/// What a persistent key has besides its public area.
+/// Where a key is in the TPM for good; and of one that is nowhere else its own authValue, under the token's secret.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PersistentHeader {
@@ -41,6 +43,17 @@ struct PersistentHeader {
     handle: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     sealed_auth: String,
+}
+
+impl PersistentHeader {
+    fn new(handle: u32, sealed_auth: String) -> Self {
+        Self { handle: format!("0x{handle:08x}"), sealed_auth }
+    }
+
+    fn handle(&self) -> Result<u32> {
+        let digits = self.handle.strip_prefix("0x").unwrap_or_default();
+        u32::from_str_radix(digits, 16).map_err(|_| Error::malformed("object", "a persistent handle that is no number"))
+    }
 }
 
 /// What a secret key is: `AES`, `generic`, or the hash of an HMAC; and its length in bytes.
@@ -83,10 +96,13 @@ pub(super) fn to_text(object: &Object) -> Result<String> {
             header = Header { imported, private, public, ..Header::default() };
             match key {
                 KeyMaterial::Wrapped(key) => key.to_pem()?,
+                KeyMaterial::Placed(key, handle) => {
+                    header.persistent = Some(PersistentHeader::new(*handle, String::new()));
+                    key.to_pem()?
+                }
                 KeyMaterial::Persistent(key) => {
                     let sealed_auth = key.sealed_auth.as_deref().map(crate::hex::encode).unwrap_or_default();
-                    let handle = format!("0x{:08x}", key.handle);
-                    header.persistent = Some(PersistentHeader { handle, sealed_auth });
+                    header.persistent = Some(PersistentHeader::new(key.handle, sealed_auth));
                     pem(PERSISTENT_LABEL, &key.public)?
                 }
             }
@@ -100,7 +116,8 @@ pub(super) fn to_text(object: &Object) -> Result<String> {
         Body::SecretKey { secret: SecretMaterial::Memory { .. }, .. } => {
             return Err(Error::Unsupported("storing a secret key that is not in the TPM".into()));
         }
-        Body::PublicKey { public_key, attributes } => {
+        Body::PublicKey { public_key, local, attributes } => {
+            header.local = *local;
             header.object = Some(attributes.clone());
             pem(PUBLIC_KEY_LABEL, &public_key.to_spki_der()?)?
         }
@@ -133,11 +150,19 @@ fn pem(label: &str, der: &[u8]) -> Result<String> {
     der::pem::encode_string(label, LineEnding::LF, der).map_err(|error| Error::malformed("PEM block", error))
 }
 
+/// Label and content of a PEM block. Only data may be empty; the decoder takes an empty block for a damaged one.
+fn from_pem(text: &str) -> Result<(&str, Vec<u8>)> {
+    if text.trim_end() == pem(DATA_LABEL, &[])?.trim_end() {
+        return Ok((DATA_LABEL, Vec::new()));
+    }
+    der::pem::decode_vec(text.as_bytes()).map_err(|error| Error::malformed("PEM block", error))
+}
+
 pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
     let begin = tss2_pem::pem_start(text).ok_or_else(|| Error::malformed("object", "it has no PEM block"))?;
     let (header, pem) = text.split_at(begin);
     let header: Header = toml::from_str(header).map_err(|error| Error::malformed("object", error.message()))?;
-    let (label, der) = der::pem::decode_vec(pem.as_bytes()).map_err(|error| Error::malformed("PEM block", error))?;
+    let (label, der) = from_pem(pem)?;
     let attributes = header.object.unwrap_or_default();
     let body = match label {
         tss2_pem::PEM_LABEL => {
@@ -150,7 +175,10 @@ pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
                 },
                 None => Body::KeyPair {
                     public_key: key.public_key()?,
-                    key: KeyMaterial::Wrapped(key),
+                    key: match header.persistent {
+                        Some(place) => KeyMaterial::Placed(key, place.handle()?),
+                        None => KeyMaterial::Wrapped(key),
+                    },
                     imported: header.imported,
                     private: header.private.unwrap_or_default(),
                     public: header.public,
@@ -160,8 +188,7 @@ pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
         PERSISTENT_LABEL => {
             let wrong = || Error::malformed("object", "a persistent key without its handle");
             let text = header.persistent.ok_or_else(wrong)?;
-            let digits = text.handle.strip_prefix("0x").unwrap_or_default();
-            let handle = u32::from_str_radix(digits, 16).map_err(|_| wrong())?;
+            let handle = text.handle()?;
             let sealed_auth = Some(crate::hex::decode(&text.sealed_auth).ok_or_else(wrong)?);
             let sealed_auth = sealed_auth.filter(|sealed| !sealed.is_empty());
             let key = KeyMaterial::Persistent(PersistentKey { handle, public: der, sealed_auth });
@@ -173,7 +200,9 @@ pub(super) fn parse(id: ObjectId, text: &str) -> Result<Object> {
                 public: header.public,
             }
         }
-        PUBLIC_KEY_LABEL => Body::PublicKey { public_key: PublicKey::from_spki_der(&der)?, attributes },
+        PUBLIC_KEY_LABEL => {
+            Body::PublicKey { public_key: PublicKey::from_spki_der(&der)?, local: header.local, attributes }
+        }
         CERTIFICATE_LABEL => Body::Certificate { der, attributes },
         DATA_LABEL => Body::Data { value: der, attributes },
         other => return Err(Error::malformed("object", format_args!("its PEM block is a {other}"))),
@@ -203,6 +232,14 @@ mod tests {
             assert_eq!(attributes.id, [1, 2]);
             assert!(!attributes.modifiable && attributes.copyable);
         }
+    }
+
+    #[test]
+    fn data_may_be_empty() {
+        let Object { id, body: Body::Data { attributes, .. } } = object("x") else { panic!("it is data") };
+        let before = Object { id, body: Body::Data { value: Vec::new(), attributes } };
+        let after = parse(id, &to_text(&before).unwrap()).unwrap();
+        assert!(matches!(after.body, Body::Data { value, .. } if value.is_empty()));
     }
 
     #[test]

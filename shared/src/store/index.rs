@@ -1,13 +1,15 @@
 //! The derived index of a token's objects: look-ups open only what may match, and read of the index only a few lines.
 //!
 //! Each PKCS#11 object has two lines, one under the digest of its `CKA_ID` and one under that of its label. All lines are
-//! equally long, and sorted, so that a line is found by halving.
+//! equally long, and sorted, so that a line is found by halving. The last one tells how many there are before it: an index
+//! that was cut short is none.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::plain;
 use crate::algorithm::HashAlgorithm;
 use crate::error::Result;
 use crate::hex;
@@ -25,6 +27,9 @@ const ORDER: std::ops::Range<usize> = 50..58;
 const PART: usize = 59;
 
 type Line = [u8; LINE];
+
+/// Longer than this it is none of ours: a quarter of a million objects.
+const LONGEST: u64 = 64 << 20;
 
 /// What the digest of a key begins with, so that an id never passes for a label.
 const BY_ID: &[u8] = b"id ";
@@ -44,6 +49,14 @@ fn letter(part: Part) -> u8 {
     }
 }
 
+/// The line after `count` others. No key is like its own.
+fn last_line(count: u64) -> Line {
+    let mut line = [b'.'; LINE];
+    line[OBJECT].copy_from_slice(format!("{count:032}").as_bytes());
+    line[LINE - 1] = b'\n';
+    line
+}
+
 /// The index as a reader has it.
 pub(super) struct Index {
     file: File,
@@ -53,9 +66,12 @@ pub(super) struct Index {
 impl Index {
     /// Opens it; `None` where there is none, or none of ours: readers scan then.
     pub(super) fn open(directory: &Path) -> Option<Self> {
-        let file = File::open(directory.join(FILE)).ok()?;
-        let length = file.metadata().ok()?.len();
-        (length % LINE as u64 == 0).then_some(Self { file, count: length / LINE as u64 })
+        let (file, data) = plain::open(&directory.join(FILE)).ok()?;
+        let length = data.len();
+        let count = (length / LINE as u64).checked_sub(1)?;
+        let this = Self { file, count };
+        let whole = length % LINE as u64 == 0 && length <= LONGEST && this.line(count)? == last_line(count);
+        whole.then_some(this)
     }
 
     fn line(&self, number: u64) -> Option<Line> {
@@ -157,14 +173,17 @@ impl Lines {
     /// The file's content.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         self.0.sort_unstable();
+        let last = last_line(self.0.len() as u64);
+        self.0.push(last);
         self.0.concat()
     }
 }
 
-/// Removes the index: while it is not there, it cannot be wrong.
+/// Removes the index: while it is not there, it cannot be wrong. Nor can a directory in its place, which nobody reads.
 pub(super) fn unlink(directory: &Path) -> Result<()> {
     let path = directory.join(FILE);
     match fs::remove_file(&path) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => Ok(()),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(super::failed(&path)(error)),
         _ => Ok(()),
     }

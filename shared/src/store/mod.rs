@@ -5,18 +5,17 @@
 
 mod file;
 mod index;
+mod plain;
 mod token_file;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
 use crate::error::{Error, Result};
+use crate::flock;
 use crate::object::{Object, ObjectId, Query};
 
 use index::{Index, Lines};
@@ -27,29 +26,34 @@ const LOCK_FILE: &str = "lock";
 /// What a temporary file's name begins with; leftovers of killed writers are swept by the next one.
 const TEMPORARY: &str = ".new-";
 const OBJECT_SUFFIX: &str = ".pem";
-/// Longest wait for another writer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses between two looks whether another writer has ended.
+const PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(10)];
 
 /// The directory that holds the tokens.
 pub(crate) struct Store {
     root: PathBuf,
+    /// Longest wait for another writer.
+    patience: Duration,
 }
 
 /// The directory of one token.
 pub(crate) struct TokenDirectory {
     path: PathBuf,
+    patience: Duration,
 }
 
-/// What tells two versions of a file apart.
+/// What tells two versions of a file apart: its inode, its length, and when it was written and put there.
+///
+/// Compared for equality only, so clocks may go back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp(u64, i64, i64, u64);
+pub(crate) struct Stamp(u64, u64, [(i64, i64); 2]);
 
 /// A writer's lock, until dropped.
 pub(crate) struct WriteLock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
 
 impl Store {
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub(crate) fn new(root: PathBuf, patience: Duration) -> Self {
+        Self { root, patience }
     }
 
     /// The serial numbers of the tokens. A store that does not exist yet has none.
@@ -63,7 +67,7 @@ impl Store {
     }
 
     pub(crate) fn token(&self, serial: &str) -> TokenDirectory {
-        TokenDirectory { path: self.root.join(serial) }
+        TokenDirectory { path: self.root.join(serial), patience: self.patience }
     }
 
     /// The lock for adding tokens; makes the store's directory where it is missing.
@@ -71,17 +75,18 @@ impl Store {
         if !self.root.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(failed(&self.root))?;
         }
-        lock(&self.root)
+        lock(&self.root, self.patience)
     }
 
     /// Adds a token's directory, whole or not at all. The caller holds the lock.
     pub(crate) fn add_token(&self, token: &TokenFile) -> Result<()> {
         let mode = fs::metadata(&self.root).map_err(failed(&self.root))?.mode() & 0o2070 | 0o700;
+        sweep(&self.root);
         let new = self.root.join(format!("{TEMPORARY}{}", token.serial));
         DirBuilder::new().create(&new).map_err(failed(&new))?;
         // After the fact, so that the umask does not matter and the group bit is kept.
         fs::set_permissions(&new, Permissions::from_mode(mode)).map_err(failed(&new))?;
-        let written = TokenDirectory { path: new.clone() }.write_token(token);
+        let written = TokenDirectory { path: new.clone(), ..self.token("") }.write_token(token);
         let target = self.root.join(&token.serial);
         let renamed = written.and_then(|()| fs::rename(&new, &target).map_err(failed(&target)));
         if renamed.is_err() {
@@ -97,12 +102,12 @@ impl TokenDirectory {
     }
 
     pub(crate) fn lock(&self) -> Result<WriteLock> {
-        lock(&self.path)
+        lock(&self.path, self.patience)
     }
 
     pub(crate) fn read_token(&self) -> Result<TokenFile> {
         let path = self.path.join(TOKEN_FILE);
-        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+        let text = plain::read(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::NotFound(format!("token {}", self.path.display())),
             _ => unreadable(&path)(error),
         })?;
@@ -112,6 +117,7 @@ impl TokenDirectory {
     pub(crate) fn write_token(&self, token: &TokenFile) -> Result<()> {
         let text =
             token.to_text().map_err(|reason| Error::ObjectCorrupt { path: self.path.join(TOKEN_FILE), reason })?;
+        sweep(&self.path);
         self.replace(TOKEN_FILE, text.as_bytes())
     }
 
@@ -122,8 +128,11 @@ impl TokenDirectory {
     /// The version of an object's file that is there now.
     pub(crate) fn stamp(&self, id: ObjectId) -> Result<Stamp> {
         let path = self.object_path(id);
-        match fs::metadata(&path) {
-            Ok(data) => Ok(Stamp(data.ino(), data.mtime(), data.mtime_nsec(), data.size())),
+        match fs::symlink_metadata(&path) {
+            Ok(data) => {
+                let times = [(data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec())];
+                Ok(Stamp(data.ino(), data.size(), times))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::NotFound(format!("object {id}"))),
             Err(error) => Err(unreadable(&path)(error)),
         }
@@ -131,9 +140,8 @@ impl TokenDirectory {
 
     pub(crate) fn read(&self, id: ObjectId) -> Result<Object> {
         let path = self.object_path(id);
-        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+        let text = plain::read(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::NotFound(format!("object {id}")),
-            ErrorKind::InvalidData => Error::ObjectCorrupt { path: path.clone(), reason: "not text".into() },
             _ => unreadable(&path)(error),
         })?;
         file::parse(id, &text).map_err(|error| Error::ObjectCorrupt { path, reason: error.to_string() })
@@ -159,6 +167,9 @@ impl TokenDirectory {
     pub(crate) fn write(&self, object: &Object) -> Result<()> {
         let path = self.object_path(object.id);
         let text = file::to_text(object)?;
+        if text.len() as u64 > plain::LONGEST {
+            return Err(failed(&path)(ErrorKind::FileTooLarge.into()));
+        }
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         self.changing(|| self.replace(name, text.as_bytes()), |lines| lines.put(object))
     }
@@ -185,20 +196,18 @@ impl TokenDirectory {
         let index = Index::open(&self.path).and_then(|index| index.lines());
         let mut lines = index.unwrap_or_else(|| self.rebuild_index());
         index::unlink(&self.path)?;
-        change()?;
-        update(&mut lines);
+        let changed = change();
+        if changed.is_ok() {
+            update(&mut lines);
+        }
         // Without an index readers scan: that it cannot be written is no reason to fail.
         let _ = self.replace_unsynced(index::FILE, &lines.into_bytes());
-        Ok(())
+        changed
     }
 
     /// The index as the files tell it; sweeps what killed writers left.
     fn rebuild_index(&self) -> Lines {
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        sweep(&self.path);
         let mut lines = Lines::default();
         lines.extend(self.ids().into_iter().flatten().filter_map(|id| self.read(id).ok()));
         lines
@@ -234,7 +243,10 @@ impl TokenDirectory {
 /// Turns an error of reading `path` into ours.
 fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> Error {
     let path = path.to_owned();
-    move |source| Error::Store { path: path.clone(), source }
+    move |source| match source.kind() {
+        ErrorKind::InvalidData => Error::ObjectCorrupt { path: path.clone(), reason: source.to_string() },
+        _ => Error::Store { path: path.clone(), source },
+    }
 }
 
 /// Turns an error of writing `path` into ours.
@@ -250,24 +262,30 @@ fn sync(directory: &Path) -> Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
 }
 
-fn lock(directory: &Path) -> Result<WriteLock> {
-    let path = directory.join(LOCK_FILE);
-    let mode = fs::metadata(directory).map_err(failed(&path))?.mode() & 0o060 | 0o600;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(mode);
-    let file = options.open(&path).map_err(failed(&path))?;
-    let deadline = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_micros(200);
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(WriteLock(file)),
-            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(10));
-            }
-            Err(error) => return Err(Error::Store { path, source: error.into() }),
+/// Removes what killed writers left. The caller holds the lock.
+fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
+            let path = entry.path();
+            // A file; or a token's directory, half made.
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
         }
     }
+}
+
+fn lock(directory: &Path, patience: Duration) -> Result<WriteLock> {
+    let path = directory.join(LOCK_FILE);
+    let mode = fs::metadata(directory).map_err(failed(&path))?.mode() & 0o060 | 0o600;
+    let file = flock::open(&path, mode).map_err(failed(&path))?;
+    flock::wait_for(&file, Instant::now() + patience, PAUSES).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => {
+            let source =
+                std::io::Error::new(error.kind(), format!("stays locked by {error}: try again, or end that process"));
+            Error::Store { path: path.clone(), source }
+        }
+        _ => failed(&path)(error),
+    })?;
+    Ok(WriteLock(file))
 }
 
 #[cfg(test)]
@@ -277,7 +295,7 @@ mod tests {
 
     fn directory() -> (tempfile::TempDir, TokenDirectory) {
         let folder = tempfile::tempdir().unwrap();
-        let directory = TokenDirectory { path: folder.path().to_owned() };
+        let directory = TokenDirectory { path: folder.path().to_owned(), patience: Duration::ZERO };
         (folder, directory)
     }
 
@@ -328,7 +346,9 @@ mod tests {
         directory.write(&two).unwrap();
         let path = directory.path.join(index::FILE);
         let whole = fs::read(&path).unwrap();
-        for damaged in [&whole[1..], &whole[..whole.len() - 1], &vec![b'x'; whole.len()]] {
+        let line = whole.len() / 5;
+        let cut = [&whole[1..], &whole[..whole.len() - 1], &whole[line..], &whole[..whole.len() - line], &[]];
+        for damaged in cut.into_iter().chain([&vec![b'x'; whole.len()][..]]) {
             fs::write(&path, damaged).unwrap();
             assert_eq!(directory.candidates(&labelled("one")).unwrap().len(), 2);
         }
@@ -372,6 +392,56 @@ mod tests {
         fs::write(directory.object_path(bad.id), "label = 1").unwrap();
         assert!(matches!(directory.read(bad.id), Err(Error::ObjectCorrupt { .. })));
         assert!(directory.read(good.id).is_ok());
+    }
+
+    #[test]
+    fn a_writer_that_fails_leaves_the_index_right() {
+        let (_folder, directory) = directory();
+        let (small, large) = (object("small", 1), object("large", 2));
+        directory.write(&small).unwrap();
+        // In its place nothing can be renamed to.
+        fs::create_dir(directory.object_path(large.id)).unwrap();
+        assert!(matches!(directory.write(&large), Err(Error::Store { .. })));
+        assert_eq!(directory.candidates(&labelled("small")).unwrap(), [small.id]);
+        assert!(directory.path.join(index::FILE).exists());
+        let value = vec![0; usize::try_from(plain::LONGEST).unwrap()];
+        let body = Body::Data { value, attributes: Attributes::default() };
+        assert!(matches!(directory.write(&Object { body, ..large }), Err(Error::Store { .. })));
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_index() {
+        let (_folder, directory) = directory();
+        let object = object("x", 1);
+        fs::create_dir(directory.path.join(index::FILE)).unwrap();
+        directory.write(&object).unwrap();
+        assert_eq!(directory.candidates(&labelled("x")).unwrap(), [object.id]);
+        fs::remove_dir(directory.path.join(index::FILE)).unwrap();
+        std::os::unix::fs::symlink("/dev/null", directory.path.join(index::FILE)).unwrap();
+        assert_eq!(directory.candidates(&labelled("x")).unwrap(), [object.id]);
+        directory.write(&object).unwrap();
+        assert!(directory.path.join(index::FILE).symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn whoever_waits_too_long_for_a_lock_is_told_who_holds_it() {
+        let (_folder, directory) = directory();
+        let _held = directory.lock().unwrap();
+        let error = directory.lock().err().unwrap().to_string();
+        assert!(error.contains(&format!("stays locked by process {}", std::process::id())), "{error}");
+    }
+
+    #[test]
+    fn a_lock_is_for_the_directorys_group_and_leads_nowhere_else() {
+        let (folder, directory) = directory();
+        let place = directory.path.join(LOCK_FILE);
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o770)).unwrap();
+        drop(directory.lock().unwrap());
+        assert_eq!(fs::metadata(&place).unwrap().mode() & 0o777, 0o660);
+        fs::remove_file(&place).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &place).unwrap();
+        assert!(directory.lock().is_err());
+        assert!(!folder.path().join("elsewhere").exists());
     }
 
     #[test]

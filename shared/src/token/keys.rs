@@ -8,7 +8,7 @@ use super::{DESCRIPTION, Token, UserPin};
 use crate::algorithm::{KeySpec, SecretKind};
 use crate::error::{Error, Result};
 use crate::import::{Importable, PrivateKey};
-use crate::key::{Key, Owner, TpmKey};
+use crate::key::{Key, KeyPlace, Owner, TpmKey};
 use crate::object::{Attributes, Body, KeyMaterial, Object, ObjectId, SecretMaterial};
 use crate::policy::PcrPolicy;
 use crate::secret_key::SecretKey;
@@ -70,7 +70,10 @@ impl Token {
     /// The private key of a key pair object of this token. Costs no TPM command, needs no login yet.
     pub fn key(self: &Arc<Self>, object: &Object) -> Result<Key> {
         match &object.body {
-            Body::KeyPair { key, .. } => Key::of_token(self.tpm.clone(), key, self.clone(), object.id),
+            Body::KeyPair { key, .. } => {
+                let place = self.place_of(object, || KeyPlace::of(key))?;
+                Key::of_token(self.tpm.clone(), key, place, self.clone(), object.id)
+            }
             _ => Err(Error::Unsupported("an object without a private key".into())),
         }
     }
@@ -136,6 +139,7 @@ impl Token {
             private,
             description,
             policy: Vec::new(),
+            auth_policy: Vec::new(),
             secret: None,
             rsa_parent: false,
         }

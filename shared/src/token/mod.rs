@@ -2,18 +2,20 @@
 
 mod adopt;
 mod keys;
+mod placement;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
-use crate::auth::{self, TokenSecret};
+use crate::auth::{self, StackWiped, TokenSecret};
 use crate::error::{Error, Result};
+use crate::key::KeyPlace;
 use crate::log::{self, Topic};
+use crate::mutex::Mutex;
 use crate::object::{Object, ObjectId, Part, Query};
 use crate::process::PerProcess;
 use crate::random;
@@ -91,6 +93,8 @@ pub struct Token {
     tpm: Tpm,
     directory: TokenDirectory,
     file: ArcSwap<TokenFile>,
+    /// What of it others may know.
+    info: ArcSwap<TokenInfo>,
     /// Read without a lock, so that a forked child can always read it.
     login: ArcSwapOption<Login>,
     tries: ArcSwap<PinTries>,
@@ -98,7 +102,14 @@ pub struct Token {
     cache: PerProcess<Mutex<Cache>>,
 }
 
-type Cache = HashMap<ObjectId, (Stamp, Arc<Object>)>;
+type Cache = HashMap<ObjectId, Cached>;
+
+struct Cached {
+    stamp: Stamp,
+    object: Arc<Object>,
+    /// Where its private key is, once that was asked for.
+    place: Option<Arc<KeyPlace>>,
+}
 
 struct Login {
     user: User,
@@ -106,30 +117,9 @@ struct Login {
     secret: Option<TokenSecret>,
 }
 
-impl Token {
-    pub(crate) fn new(tpm: Tpm, directory: TokenDirectory, file: TokenFile) -> Self {
+impl TokenInfo {
+    fn new(file: &TokenFile, tpm: &Tpm) -> Self {
         Self {
-            tpm,
-            directory,
-            file: ArcSwap::from_pointee(file),
-            login: ArcSwapOption::empty(),
-            tries: ArcSwap::from_pointee(PinTries::default()),
-            cache: PerProcess::new(),
-        }
-    }
-
-    /// Takes what the store says now.
-    pub(crate) fn renew(&self, file: TokenFile) {
-        self.file.store(Arc::new(file));
-    }
-}
-
-/// PINs and login.
-impl Token {
-    /// What it knows about itself, as last read from the store.
-    pub fn info(&self) -> TokenInfo {
-        let file = self.file.load();
-        TokenInfo {
             serial: file.serial.clone(),
             label: file.label.clone(),
             slot: file.slot,
@@ -144,8 +134,36 @@ impl Token {
             aes_bits: file.aes_bits.clone(),
             cipher_modes: file.cipher_modes.clone(),
             mac_hashes: file.mac_hashes.clone(),
-            sha1_signatures: self.tpm.config().sha1_signatures,
+            sha1_signatures: tpm.config().sha1_signatures,
         }
+    }
+}
+
+impl Token {
+    pub(crate) fn new(tpm: Tpm, directory: TokenDirectory, file: TokenFile) -> Self {
+        Self {
+            info: ArcSwap::from_pointee(TokenInfo::new(&file, &tpm)),
+            tpm,
+            directory,
+            file: ArcSwap::from_pointee(file),
+            login: ArcSwapOption::empty(),
+            tries: ArcSwap::from_pointee(PinTries::default()),
+            cache: PerProcess::new(),
+        }
+    }
+
+    /// Takes what the store says now.
+    pub(crate) fn renew(&self, file: TokenFile) {
+        self.info.store(Arc::new(TokenInfo::new(&file, &self.tpm)));
+        self.file.store(Arc::new(file));
+    }
+}
+
+/// PINs and login.
+impl Token {
+    /// What it knows about itself, as last read from the store.
+    pub fn info(&self) -> Arc<TokenInfo> {
+        self.info.load_full()
     }
 
     /// Whether its TPM has this hash.
@@ -170,6 +188,7 @@ impl Token {
 
     /// The token secret; `None` where the user PIN is empty.
     fn secret_by_pin(&self, user: User, pin: &[u8]) -> Result<Option<TokenSecret>> {
+        let _wiped = StackWiped;
         let file = self.reread()?;
         let sealed = match (user, &file.user) {
             (User::SecurityOfficer, _) => &file.security_officer,
@@ -203,6 +222,7 @@ impl Token {
 
     /// Sets the user PIN, as logged-in security officer. An empty one makes a token without login.
     pub fn init_pin(&self, pin: &[u8]) -> Result<()> {
+        let _wiped = StackWiped;
         let login = self.login.load_full().filter(|login| login.user == User::SecurityOfficer);
         let secret = login.as_ref().and_then(|login| login.secret.as_ref()).ok_or(Error::NotLoggedIn)?;
         if !pin.is_empty() {
@@ -237,6 +257,7 @@ impl Token {
 
     /// Changes the PIN of `user`.
     pub fn set_pin(&self, user: User, old: &[u8], new: &[u8]) -> Result<()> {
+        let _wiped = StackWiped;
         let _lock = self.directory.lock()?;
         let mut file = self.reread()?;
         let sealed: Sealed = match (user, &file.user) {
@@ -261,6 +282,7 @@ impl Token {
 
     /// Makes the token anew: needs the SO PIN, destroys every object, forgets the user PIN.
     pub fn reinitialise(&self, so_pin: &[u8], label: &str) -> Result<()> {
+        let _wiped = StackWiped;
         check_label(label)?;
         let _lock = self.directory.lock()?;
         let mut file = self.reread()?;
@@ -270,6 +292,9 @@ impl Token {
         random::fill(&mut file.salt)?;
         let value = auth::pin_auth(so_pin, &file.salt);
         let sealed = self.tpm.with(|tpm| tpm.seal(&srk, &value, secret.as_bytes()))?;
+        for object in self.find(&Query { part: Some(Part::PrivateKey), ..Query::default() })? {
+            self.displace(&object)?;
+        }
         self.directory.clear()?;
         self.logout();
         file.label = label.into();
@@ -288,7 +313,7 @@ impl Token {
                 tpm.diagnose_load(&srk, error, &what, || self.damaged("its sealed secret does not load"))
             })
         })?;
-        TokenSecret::from_bytes(&secret).ok_or_else(|| self.damaged("its sealed secret has a wrong length"))
+        TokenSecret::from_bytes(&secret)?.ok_or_else(|| self.damaged("its sealed secret has a wrong length"))
     }
 
     /// Runs what takes a PIN, and learns from a failure how the TPM's lockout stands.
@@ -310,13 +335,13 @@ impl Token {
 
     fn reread(&self) -> Result<TokenFile> {
         let file = self.directory.read_token()?;
-        self.file.store(Arc::new(file.clone()));
+        self.renew(file.clone());
         Ok(file)
     }
 
     fn write(&self, file: TokenFile) -> Result<()> {
         self.directory.write_token(&file)?;
-        self.file.store(Arc::new(file));
+        self.renew(file);
         Ok(())
     }
 
@@ -337,13 +362,14 @@ impl Token {
     }
 
     fn with_secret<T>(&self, operation: impl FnOnce(&TokenSecret) -> T) -> Result<T> {
+        let _wiped = StackWiped;
         let login = self.login.load();
         let login = login.as_ref().filter(|login| login.user == User::User);
         login.and_then(|login| login.secret.as_ref()).map(operation).ok_or(Error::NotLoggedIn)
     }
 }
 
-/// Objects. How keys come to be is in `keys`, what is adopted in `adopt`.
+/// Objects. How keys come to be is in `keys`, what is adopted in `adopt`, persistent places in `placement`.
 impl Token {
     /// Every object that may match: a cheap pre-selection, to be compared in full by the caller.
     ///
@@ -364,14 +390,29 @@ impl Token {
     /// One object, as it is in the store now.
     pub fn object(&self, id: ObjectId) -> Result<Arc<Object>> {
         let stamp = self.directory.stamp(id)?;
-        if let Some((known, object)) = self.cache.get().lock().get(&id) {
-            if *known == stamp {
-                return Ok(object.clone());
+        if let Some(cached) = self.cache.get().lock().get(&id) {
+            if cached.stamp == stamp {
+                return Ok(cached.object.clone());
             }
         }
         let object = Arc::new(self.directory.read(id)?);
-        self.cache.get().lock().insert(id, (stamp, object.clone()));
+        self.cache.get().lock().insert(id, Cached { stamp, object: object.clone(), place: None });
         Ok(object)
+    }
+
+    /// Where the private key of an object is: what is worked out once for as long as the object stays as it is.
+    pub(crate) fn place_of(&self, object: &Object, make: impl FnOnce() -> Result<KeyPlace>) -> Result<Arc<KeyPlace>> {
+        let mut cache = self.cache.get().lock();
+        let cached = cache.get_mut(&object.id).filter(|cached| std::ptr::eq(&*cached.object, object));
+        match cached {
+            Some(Cached { place: Some(place), .. }) => Ok(place.clone()),
+            Some(cached) => {
+                let place = Arc::new(make()?);
+                cached.place = Some(place.clone());
+                Ok(place)
+            }
+            None => make().map(Arc::new),
+        }
     }
 
     /// Stores a new object, durably.
@@ -394,6 +435,9 @@ impl Token {
         let object = self.directory.read(id)?;
         if object.attributes(part).is_none() {
             return Err(Error::NotFound(format!("object {id}")));
+        }
+        if part == Part::PrivateKey {
+            self.displace(&object)?;
         }
         match object.without(part) {
             Some(rest) => self.directory.write(&rest),

@@ -22,6 +22,8 @@ const CC_ENCRYPT_DECRYPT_2: u32 = 0x193;
 const MOST_PCRS: usize = 8;
 /// The most that we read of an NV index at once: what every TPM gives.
 const NV_STRETCH: u16 = 512;
+/// The most random bytes that we ask for at once: a digest, which is what a TPM gives (Part 3, 16.1).
+const RANDOM_STRETCH: u16 = 32;
 
 /// `TPM_PT` (Part 2, 6.13).
 const PT_FIXED: u32 = 0x100;
@@ -142,6 +144,21 @@ pub(crate) fn read_nv(connection: &mut Connection, index: u32) -> Result<Vec<u8>
         }
     }
     Ok(content)
+}
+
+/// Fills `buffer` with random bytes of the TPM.
+pub(crate) fn read_random(connection: &mut Connection, buffer: &mut [u8]) -> Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let random = connection.sapi.get_random(rest.len().min(usize::from(RANDOM_STRETCH)) as u16)?;
+        let length = random.len().min(rest.len());
+        if length == 0 {
+            return Err(Error::malformed("random numbers of the TPM", "it gives none"));
+        }
+        rest[..length].copy_from_slice(&random[..length]);
+        filled += length;
+    }
+    Ok(())
 }
 
 /// How the TPM's lockout stands.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::fork;
 use super::key::LoadedKey;
 use super::lock::Turn;
 use super::response;
@@ -44,19 +45,34 @@ struct HeldSession {
     started: Instant,
 }
 
+impl HeldSession {
+    fn is_fresh(&self) -> bool {
+        self.uses < SESSION_USES && self.started.elapsed() < SESSION_AGE
+    }
+}
+
 impl Connection {
     /// Connects, after waiting for our turn where the TPM has no resource manager.
     pub(super) fn open(config: &Config) -> Result<Self> {
         let turn = match is_managed(&config.tcti) {
             true => None,
-            false => Some(Turn::wait(config.lock_dir.as_deref(), &config.tcti)?),
+            false => Some(Turn::wait(config)?),
         };
-        let sapi = Sapi::open(&config.tcti).map_err(|code| response::unavailable(config, code))?;
+        let sapi = Sapi::open(config)?;
         let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
         let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
         sapi.descriptor().inspect(|&descriptor| crate::ffi::close_on_exec(descriptor));
         descriptors.iter().for_each(|&descriptor| register(descriptor));
-        Ok(Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn, descriptors })
+        let mut this =
+            Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn, descriptors };
+        if this.turn.as_ref().is_some_and(|turn| turn.untidy) {
+            // What goes wrong here goes wrong again in what we came for, which says so.
+            let flushed = this.flush_everything();
+            if let Some(turn) = &mut this.turn {
+                turn.untidy = flushed.is_err();
+            }
+        }
+        Ok(this)
     }
 
     /// Goes on with the burst, unless it is old and another process waits for its turn.
@@ -72,22 +88,38 @@ impl Connection {
         Some(self)
     }
 
-    /// Runs an operation; where nobody else cleans up after killed processes, we do, and run it once more.
+    /// Runs an operation, and once more where what is held is gone, or the TPM has no room: what killed processes left is flushed where nobody else
+    /// does that, and over a resource manager others are waited for, who hold sessions for moments only.
     pub(super) fn run<T>(&mut self, operation: &mut impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
-        let result = operation(self);
-        match result {
-            Err(error) if self.turn.is_some() && response::is_out_of_memory(&error) => {
-                self.flush_everything()?;
-                operation(self)
-            }
-            other => other,
+        let held = self.key.is_some() || self.session.is_some();
+        let mut result = operation(self);
+        // A restart of the TPM, or somebody without a resource manager, has taken what was held.
+        if held && result.as_ref().is_err_and(response::is_gone) {
+            self.flush_held();
+            result = operation(self);
         }
+        for pause in [0, 10, 40, 160] {
+            if !result.as_ref().is_err_and(response::is_out_of_memory) {
+                break;
+            }
+            if self.turn.is_some() {
+                self.flush_everything()?;
+            } else {
+                self.flush_held();
+            }
+            std::thread::sleep(Duration::from_millis(pause));
+            result = operation(self);
+        }
+        result
     }
 
     /// Gives up without another word to the TPM.
     pub(super) fn abandon(mut self) {
         self.key = None;
         self.session = None;
+        if let Some(turn) = &mut self.turn {
+            turn.untidy = true;
+        }
     }
 
     /// Flushes all transient objects and sessions of the TPM. It is our turn, so they are ours or nobody's.
@@ -101,11 +133,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Flushes what is held. What cannot be, a resource manager flushes.
+    fn flush_held(&mut self) {
+        let key = self.key.take().and_then(|key| key.transient());
+        let session = self.session.take().map(|held| held.session.handle);
+        for handle in key.into_iter().chain(session) {
+            let _ = self.sapi.flush_context(handle);
+        }
+    }
+
     /// Starts a session unless a fitting one is held. `salt` is the key to salt it to, with its handle.
     pub(super) fn start_session(&mut self, salt: Option<(u32, &PublicArea)>) -> Result<()> {
         if let Some(held) = self.session.take() {
-            let fits = held.salted || salt.is_none();
-            if fits && held.uses < SESSION_USES && held.started.elapsed() < SESSION_AGE {
+            if (held.salted || salt.is_none()) && held.is_fresh() {
                 self.session = Some(held);
                 return Ok(());
             }
@@ -115,6 +155,11 @@ impl Connection {
         let session = self.new_session(SessionKind::Hmac, salt)?;
         self.session = Some(HeldSession { session, salted: salt.is_some(), uses: 0, started: Instant::now() });
         Ok(())
+    }
+
+    /// Whether a session is held that is good for secrets.
+    pub(super) fn holds_salted_session(&self) -> bool {
+        self.session.as_ref().is_some_and(|held| held.salted && held.is_fresh())
     }
 
     /// Starts a session that nobody holds.
@@ -150,12 +195,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let key = self.key.take().map(|key| key.handle);
-        let session = self.session.take().map(|held| held.session.handle);
-        for handle in key.into_iter().chain(session) {
-            // Nobody is left to tell; a resource manager flushes what we cannot.
-            let _ = self.sapi.flush_context(handle);
-        }
+        self.flush_held();
         self.descriptors.iter().for_each(|&descriptor| unregister(descriptor));
     }
 }
@@ -186,6 +226,7 @@ fn unregister(descriptor: RawFd) {
 }
 
 extern "C" fn close_in_child() {
+    fork::after_fork_in_child();
     for slot in &INHERITABLE {
         let descriptor = slot.swap(-1, Ordering::Relaxed);
         if descriptor >= 0 {
@@ -199,7 +240,7 @@ pub(super) fn register_process_hooks(at_exit: extern "C" fn()) {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         crate::ffi::at_exit(at_exit);
-        crate::ffi::at_fork_in_child(close_in_child);
+        crate::ffi::at_fork(fork::before_fork, fork::after_fork_in_parent, close_in_child);
     });
 }
 

@@ -10,7 +10,7 @@ use super::session::session_attribute::{CONTINUE, DECRYPT, ENCRYPT};
 use crate::algorithm::{CipherMode, Direction, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::policy::{PolicyStep, policy_command};
-use crate::public_area::PublicArea;
+use crate::public_area::{FixedScheme, PublicArea};
 use crate::public_key::PublicKey;
 
 /// What authorises the use of a key.
@@ -37,8 +37,8 @@ impl Authority {
 pub(crate) struct UsableKey<'a> {
     pub(crate) place: Place<'a>,
     pub(crate) area: &'a PublicArea,
-    /// The steps that satisfy its policy; empty for a key without one.
-    pub(crate) policy: &'a [PolicyStep],
+    /// What satisfies its policy, each by itself, tried in this order; empty for a key without one.
+    pub(crate) policies: &'a [&'a [PolicyStep]],
 }
 
 /// Where a key is.
@@ -47,12 +47,16 @@ pub(crate) enum Place<'a> {
     /// Outside, wrapped for its parent.
     Wrapped {
         parent: Parent,
+        /// Of the parent; or, if that is a primary key, of its hierarchy.
+        parent_auth: &'a [u8],
         /// `TPM2B_PUBLIC`, marshalled.
         public: &'a [u8],
         /// `TPM2B_PRIVATE`, marshalled.
         private: &'a [u8],
         /// With it the private part has to be imported first: the seed of an importable key.
         seed: Option<&'a [u8]>,
+        /// The persistent handle at which it is too, unless somebody has removed it from there.
+        placed: Option<u32>,
     },
     /// In the TPM for good.
     Persistent(u32),
@@ -60,10 +64,36 @@ pub(crate) enum Place<'a> {
     Saved(&'a [u8]),
 }
 
+impl Place<'_> {
+    /// What tells keys apart that have the same public area: the same key imported twice has two authValues.
+    fn private(&self) -> &[u8] {
+        match self {
+            Self::Wrapped { private, .. } => private,
+            Self::Saved(context) => context,
+            Self::Persistent(_) => &[],
+        }
+    }
+}
+
 /// The key that a connection keeps loaded.
 pub(crate) struct LoadedKey {
-    pub(super) handle: u32,
+    handle: u32,
     name: Vec<u8>,
+    /// As it was given, wrapped.
+    private: Vec<u8>,
+}
+
+impl LoadedKey {
+    fn is(&self, key: &UsableKey<'_>) -> bool {
+        self.name == key.area.name && self.private == key.place.private()
+    }
+}
+
+impl LoadedKey {
+    /// Its handle, if it must be flushed some time.
+    pub(super) fn transient(&self) -> Option<u32> {
+        Some(self.handle).filter(|handle| handle >> 24 == 0x80)
+    }
 }
 
 /// A command on a key: it is given the key's handle and Name, and what authorises it.
@@ -81,7 +111,16 @@ impl Connection {
     ) -> Result<Vec<u8>> {
         let (hash, input, coordinate) = match (key.area.public_key()?, scheme) {
             (PublicKey::Ec { curve, .. }, SignatureScheme::Ecdsa) => {
-                (curve.ecdsa_hash(), curve.ecdsa_input(digest), curve.coordinate_length())
+                let hash = match key.area.scheme {
+                    Some(FixedScheme::Ecdsa(hash)) => hash,
+                    _ => curve.ecdsa_hash(),
+                };
+                let input = if hash == curve.ecdsa_hash() { curve.ecdsa_input(digest)? } else { digest.to_vec() };
+                if input.len() != hash.digest_length() {
+                    let only = format!("this digest by a key that was made for ECDSA with {} only", hash.name());
+                    return Err(Error::Unsupported(only));
+                }
+                (hash, input, curve.coordinate_length())
             }
             (PublicKey::Rsa { .. }, SignatureScheme::RsaPkcs1(hash) | SignatureScheme::RsaPss { hash, .. }) => {
                 (hash, digest.to_vec(), 0)
@@ -172,25 +211,7 @@ impl Connection {
         protected: u8,
         command: Command<'_, T>,
     ) -> Result<T> {
-        let held = self.key.is_some();
-        match self.use_once(key, authority, protected, command) {
-            // Without a resource manager anybody can flush what we hold.
-            Err(error) if held && response::is_gone(&error) => {
-                self.key = None;
-                self.use_once(key, authority, protected, command)
-            }
-            result => result,
-        }
-    }
-
-    fn use_once<T>(
-        &mut self,
-        key: &UsableKey<'_>,
-        authority: &Authority,
-        protected: u8,
-        command: Command<'_, T>,
-    ) -> Result<T> {
-        if !key.policy.is_empty() {
+        if !key.policies.is_empty() {
             return self.use_by_policy(key, authority, protected, command);
         }
         let salt = matches!(authority, Authority::Chosen(_));
@@ -213,7 +234,7 @@ impl Connection {
     /// Loads a key, unless it is the one that is loaded, or is there for good. With `salt`, a salted session is held
     /// after: salted to the parent, or where there is none that we know to the storage root key.
     fn load_key(&mut self, key: &UsableKey<'_>, salt: bool) -> Result<u32> {
-        let loaded = self.key.as_ref().filter(|loaded| loaded.name == key.area.name).map(|loaded| loaded.handle);
+        let loaded = self.key.as_ref().filter(|loaded| loaded.is(key)).map(|loaded| loaded.handle);
         match (key.place, loaded) {
             (Place::Persistent(handle), _) => {
                 self.salt_to_srk(salt)?;
@@ -229,21 +250,28 @@ impl Connection {
                 let handle = self.sapi.context_load(saved)?;
                 Ok(self.keep(handle, key))
             }
-            (Place::Wrapped { .. }, Some(handle)) if !salt => Ok(handle),
-            (Place::Wrapped { parent, .. }, Some(handle)) => {
-                self.with_parent(parent, true, |tpm, parent, area| tpm.start_session(area.map(|area| (parent, area))))?;
+            (Place::Wrapped { .. }, Some(handle)) if !salt || self.holds_salted_session() => Ok(handle),
+            (Place::Wrapped { parent, parent_auth, .. }, Some(handle)) => {
+                self.with_parent(parent, parent_auth, true, |tpm, parent| {
+                    tpm.start_session(parent.area.map(|area| (parent.handle, area)))
+                })?;
                 Ok(handle)
             }
-            (Place::Wrapped { parent, public, private, seed }, None) => {
+            (Place::Wrapped { placed: Some(handle), .. }, None) if self.holds(handle, &key.area.name)? => {
                 self.flush_key()?;
-                let handle = self.with_parent(parent, salt, |tpm, parent, area| {
-                    if let Some(area) = area {
-                        tpm.start_session(Some((parent, area)))?;
-                    }
-                    let Some(seed) = seed else { return tpm.sapi.load(parent, public, private) };
+                self.salt_to_srk(salt)?;
+                Ok(self.keep(handle, key))
+            }
+            (Place::Wrapped { parent, parent_auth, public, private, seed, .. }, None) => {
+                self.flush_key()?;
+                let handle = self.with_parent(parent, parent_auth, salt, |tpm, parent| {
+                    let Some(seed) = seed else {
+                        return tpm.under(parent, 0, |sapi, named, auth| sapi.load(named, auth, public, private));
+                    };
                     let duplicate = private.get(2..).unwrap_or_default();
-                    let private = tpm.sapi.import((parent, &[]), &mut Auth::Empty, public, duplicate, seed)?;
-                    tpm.sapi.load(parent, public, &private)
+                    let private =
+                        tpm.under(parent, 0, |sapi, named, auth| sapi.import(named, auth, public, duplicate, seed))?;
+                    tpm.under(parent, 0, |sapi, named, auth| sapi.load(named, auth, public, &private))
                 })?;
                 Ok(self.keep(handle, key))
             }
@@ -251,12 +279,13 @@ impl Connection {
     }
 
     fn keep(&mut self, handle: u32, key: &UsableKey<'_>) -> u32 {
-        self.key = Some(LoadedKey { handle, name: key.area.name.clone() });
+        let (name, private) = (key.area.name.clone(), key.place.private().to_vec());
+        self.key = Some(LoadedKey { handle, name, private });
         handle
     }
 
-    fn salt_to_srk(&mut self, salt: bool) -> Result<()> {
-        if !salt {
+    pub(super) fn salt_to_srk(&mut self, salt: bool) -> Result<()> {
+        if !salt || self.holds_salted_session() {
             return Ok(());
         }
         match self.find_srk()? {
@@ -265,7 +294,7 @@ impl Connection {
         }
     }
 
-    /// Runs a command authorised by the key's policy. Its session ends with it.
+    /// Runs a command authorised by the first of the key's policies that holds.
     fn use_by_policy<T>(
         &mut self,
         key: &UsableKey<'_>,
@@ -274,20 +303,40 @@ impl Connection {
         command: Command<'_, T>,
     ) -> Result<T> {
         let handle = self.load_key(key, false)?;
+        let named = (handle, key.area.name.as_slice());
+        let mut failed = Error::PolicyFailed("the key has no policy".into());
+        for steps in key.policies {
+            match self.use_by_steps(named, steps, authority, protected, command) {
+                Err(error @ Error::PolicyFailed(_)) => failed = error,
+                result => return result,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Runs a command authorised by a policy. Its session ends with it.
+    fn use_by_steps<T>(
+        &mut self,
+        key: (u32, &[u8]),
+        steps: &[PolicyStep],
+        authority: &Authority,
+        protected: u8,
+        command: Command<'_, T>,
+    ) -> Result<T> {
         let srk = match authority {
             Authority::Chosen(_) => self.find_srk()?,
             Authority::Empty | Authority::Random(_) => None,
         };
         let mut session = self.new_session(SessionKind::Policy, srk.as_ref().map(|srk| srk.salt()))?;
         let asks =
-            key.policy.iter().any(|step| matches!(step.command, policy_command::AUTH_VALUE | policy_command::PASSWORD));
+            steps.iter().any(|step| matches!(step.command, policy_command::AUTH_VALUE | policy_command::PASSWORD));
         // Nothing is secret without an authValue, and there would be no key to encrypt with.
         let (value, protected) = if asks { (authority.value(), protected) } else { (&[][..], 0) };
         let protected = if value.is_empty() { 0 } else { protected };
         let handle_of_session = session.handle;
-        let result = self.satisfy(handle_of_session, key.policy).and_then(|()| {
+        let result = self.satisfy(handle_of_session, steps).and_then(|()| {
             let mut auth = Auth::Hmac { session: &mut session, value, attributes: protected };
-            command(&mut self.sapi, (handle, &key.area.name), &mut auth)
+            command(&mut self.sapi, key, &mut auth)
         });
         result.map_err(|error| {
             if !response::is_transport_failure(&error) {
@@ -324,11 +373,32 @@ impl Connection {
                     let code = code.map_err(|_| Error::malformed("TPM key file", "a command code has four bytes"))?;
                     self.sapi.policy_command_code(session, code)?;
                 }
+                policy_command::AUTHORIZE => self.policy_authorize(session, &step.parameters)?,
                 other => {
                     return Err(Error::Unsupported(format!("policies with the TPM command 0x{other:x}")));
                 }
             }
         }
         Ok(())
+    }
+
+    /// `TPM2_PolicyAuthorize`: the policy so far counts as the one that the key was made with, if the key named in the
+    /// parameters has signed it (draft-bottomley-tpm2-keys, 3.1.2: `TPM2B_PUBLIC`, `TPM2B_DIGEST`, `TPMT_SIGNATURE`).
+    fn policy_authorize(&mut self, session: u32, parameters: &[u8]) -> Result<()> {
+        let cut = || Error::malformed("TPM key file", "an authorisation of its policy is cut short");
+        let sized = |bytes: &[u8]| bytes.first_chunk().map(|size| 2 + usize::from(u16::from_be_bytes(*size)));
+        let (public, rest) = sized(parameters).and_then(|end| parameters.split_at_checked(end)).ok_or_else(cut)?;
+        let (reference, signature) = sized(rest).and_then(|end| rest.split_at_checked(end)).ok_or_else(cut)?;
+        let area = PublicArea::parse(public)?;
+        let approved = self.sapi.policy_get_digest(session)?;
+        let digest = area.name_hash.digest(&[&approved, &reference[2..]].concat());
+        let signer = self.sapi.load_external(public, super::object::OWNER)?;
+        let ticket = self.sapi.verify_signature((signer, &area.name), &digest, signature);
+        self.sapi.flush_context(signer)?;
+        let ticket = ticket.map_err(|error| match response::is_wrong_signature(&error) {
+            true => Error::PolicyFailed("the key's policy does not allow this now: nobody has signed it".into()),
+            false => error,
+        })?;
+        self.sapi.policy_authorize(session, &approved, &reference[2..], &area.name, &ticket)
     }
 }

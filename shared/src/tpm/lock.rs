@@ -1,55 +1,61 @@
 //! The lock by which processes take turns at a TPM that has no resource manager.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::flock;
 
 /// Where the system's lock files lie.
 const SYSTEM_DIRECTORY: &str = "/run/keyrivet";
-/// Longest wait for our turn.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Pauses between two looks whether it is our turn.
+const PAUSES: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(2)];
 
 /// Our turn at the TPM, until dropped.
 ///
 /// Two files: the TPM's own, held during the turn, and a turnstile, held by the one who waits next. Whoever wants
 /// another turn goes through the turnstile behind those who wait already.
+///
+/// During the turn there is a byte in the TPM's own file. Whoever finds one there comes after a process that was killed.
 pub(crate) struct Turn {
     turn: File,
     turnstile: File,
+    /// Whether something may be left at the TPM that is nobody's any more.
+    pub(super) untidy: bool,
 }
 
 impl Turn {
-    /// Waits for our turn at the TPM behind `tcti`.
-    pub(crate) fn wait(directory: Option<&Path>, tcti: &str) -> Result<Self> {
-        let name = crate::hex::encode(&crate::algorithm::HashAlgorithm::Sha256.digest(tcti.as_bytes())[..8]);
-        let directory = directory_for(directory)?;
-        let this = Self {
+    /// Waits for our turn at the TPM.
+    pub(crate) fn wait(config: &Config) -> Result<Self> {
+        let name = crate::hex::encode(&crate::algorithm::HashAlgorithm::Sha256.digest(config.tcti.as_bytes())[..8]);
+        let directory = directory_for(config.lock_dir.as_deref())?;
+        let mut this = Self {
             turn: open(&directory.join(format!("{name}.lock")))?,
             turnstile: open(&directory.join(format!("{name}.next")))?,
+            untidy: true,
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + config.patience;
         wait_for(&this.turnstile, deadline)?;
         let taken = wait_for(&this.turn, deadline);
-        let _ = flock(&this.turnstile, FlockOperation::Unlock);
-        taken.map(|()| this)
+        flock::unlock(&this.turnstile);
+        taken?;
+        this.untidy = this.turn.metadata().is_ok_and(|data| data.len() > 0);
+        // Without the byte, what we leave when we are killed stays until the TPM is full.
+        let _ = this.turn.write_all_at(b"1", 0);
+        Ok(this)
     }
 
     /// Whether another process waits for its turn.
     pub(crate) fn is_wanted(&self) -> bool {
-        match flock(&self.turnstile, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                let _ = flock(&self.turnstile, FlockOperation::Unlock);
-                false
-            }
-            Err(_) => true,
+        let free = flock::try_lock(&self.turnstile).is_ok();
+        if free {
+            flock::unlock(&self.turnstile);
         }
+        !free
     }
 
     /// Its descriptors, which a forked child must close, or the lock would outlive us.
@@ -60,8 +66,11 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        if !self.untidy {
+            let _ = self.turn.set_len(0);
+        }
         // Closing is not enough while a child that just forked still has the descriptor.
-        let _ = flock(&self.turn, FlockOperation::Unlock);
+        flock::unlock(&self.turn);
     }
 }
 
@@ -98,44 +107,9 @@ fn make_system_directory(path: &Path) {
 }
 
 fn open(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o660);
-    let file = options.open(path).map_err(|source| Error::Store { path: path.to_owned(), source })?;
-    if file.metadata().is_ok_and(|data| data.uid() == rustix::process::geteuid().as_raw()) {
-        // The umask must not keep the group out.
-        let _ = file.set_permissions(Permissions::from_mode(0o660));
-    }
-    Ok(file)
+    flock::open(path, 0o660).map_err(|source| Error::Store { path: path.to_owned(), source })
 }
 
 fn wait_for(file: &File, deadline: Instant) -> Result<()> {
-    let mut pause = Duration::from_micros(100);
-    loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(2));
-            }
-            Err(_) => return Err(Error::TpmBusy { holder: holder(file) }),
-        }
-    }
-}
-
-/// Who holds the lock, from `/proc/locks`.
-fn holder(file: &File) -> String {
-    let inode = file.metadata().map(|data| data.ino()).unwrap_or_default();
-    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    let process = locks.lines().find_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let held = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.rsplit(':').next() == Some(&inode.to_string());
-        held.then(|| fields.get(4).copied()).flatten()
-    });
-    match process {
-        Some(process) => {
-            let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-            format!("process {process} ({})", name.trim())
-        }
-        None => "another process".into(),
-    }
+    flock::wait_for(file, deadline, PAUSES).map_err(|error| Error::TpmBusy { holder: error.to_string() })
 }

@@ -2,26 +2,28 @@
 
 mod capability;
 mod connection;
+mod dbus;
+mod fork;
 mod key;
 mod lock;
 mod object;
 mod response;
 mod sapi;
 mod session;
+mod tabrmd;
 pub(crate) mod template;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::mutex::{Condvar, Mutex};
 use crate::process::PerProcess;
 
 pub use capability::PinTries;
-pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout, read_nv, read_pcrs};
+pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout, read_nv, read_pcrs, read_random};
 pub(crate) use connection::Connection;
 pub(crate) use key::{Authority, Place, UsableKey};
 pub(crate) use object::{OWNER, Parent, SRK_HANDLE, Sealed, Srk};
@@ -71,7 +73,7 @@ impl Tpm {
             connection::register_process_hooks(release_at_exit);
         }
         let link =
-            Arc::new(Link { config: self.config.clone(), held: Mutex::new(Held::default()), wake: Condvar::new() });
+            Arc::new(Link { config: self.config.clone(), held: Mutex::new(Held::default()), wake: Condvar::default() });
         links.push(link.clone());
         link
     }
@@ -144,7 +146,7 @@ impl Link {
             if Instant::now() >= deadline {
                 held.connection = None;
             } else {
-                self.wake.wait_until(&mut held, deadline);
+                held = self.wake.wait_until(held, deadline);
             }
         }
         // `release` takes the handle to join us; otherwise nobody will.

@@ -79,6 +79,26 @@ impl Parent {
     }
 }
 
+/// A parent in the TPM.
+pub(super) struct ReadyParent<'a> {
+    pub(super) handle: u32,
+    /// Known where sessions have to be salted to it.
+    pub(super) area: Option<&'a PublicArea>,
+    /// Its authValue; only with its public area if not empty.
+    auth: &'a [u8],
+}
+
+/// What a parent's refusal of its authorisation means.
+fn refused_by_parent(error: Error, handle: u32) -> Error {
+    if !response::is_authorisation_failure(&error) {
+        return error;
+    }
+    Error::StorageRootKey(format!(
+        "the parent 0x{handle:08x} of this key has another authorisation value: name a file with it in keyrivet.toml \
+         ([[parent]], handle, auth_file)"
+    ))
+}
+
 /// A secret sealed in the TPM under an authValue.
 #[derive(Clone)]
 pub(crate) struct Sealed {
@@ -96,6 +116,13 @@ impl Sealed {
     }
 }
 
+fn owner_has_auth(error: Error) -> Error {
+    match response::is_authorisation_failure(&error) {
+        true => Error::Unsupported("persistent keys on a TPM whose owner has set an authorisation value".into()),
+        false => error,
+    }
+}
+
 impl Connection {
     /// The storage root key at its handle; made there if it is absent.
     pub(crate) fn provide_srk(&mut self) -> Result<Srk> {
@@ -110,12 +137,12 @@ impl Connection {
                  'tpm2_evictcontrol -C o -P OWNERAUTH -c srk.ctx 0x{SRK_HANDLE:x}'"
             ))
         };
-        let (transient, public) =
-            self.sapi.create_primary(OWNER, &template::storage_primary(false)?).map_err(|error| {
-                match response::is_authorisation_failure(&error) {
-                    true => advice("this TPM's owner has set an authorisation value"),
-                    false => error,
-                }
+        let (transient, public) = self
+            .sapi
+            .create_primary(OWNER, &mut Auth::Empty, &template::storage_primary(false)?)
+            .map_err(|error| match response::is_authorisation_failure(&error) {
+                true => advice("this TPM's owner has set an authorisation value"),
+                false => error,
             })?;
         let persisted = self.sapi.evict_control(transient, SRK_HANDLE);
         self.sapi.flush_context(transient)?;
@@ -208,7 +235,7 @@ impl Connection {
     ) -> Result<T> {
         self.flush_key()?;
         self.start_session(Some(srk.salt()))?;
-        let handle = self.sapi.load(SRK_HANDLE, &sealed.public, &sealed.private)?;
+        let handle = self.sapi.load(srk.named(), &mut Auth::Empty, &sealed.public, &sealed.private)?;
         let name = sealed.name();
         let result =
             self.authorised(auth_value, CONTINUE | attributes, |sapi, auth| command(sapi, (handle, &name), auth));
@@ -221,16 +248,15 @@ impl Connection {
     }
 
     /// Makes an object under `parent`, by a template, with this authValue. The object is a key: the TPM makes it.
-    pub(crate) fn create(&mut self, parent: Parent, template: &Public, auth_value: &[u8]) -> Result<Created> {
+    pub(crate) fn create(
+        &mut self,
+        (parent, parent_auth): (Parent, &[u8]),
+        template: &Public,
+        auth_value: &[u8],
+    ) -> Result<Created> {
         self.flush_key()?;
-        self.with_parent(parent, !auth_value.is_empty(), |tpm, handle, area| {
-            let Some(area) = area else {
-                return tpm.sapi.create((handle, &[]), &mut Auth::Empty, template, &[], &[]);
-            };
-            tpm.start_session(Some((handle, area)))?;
-            tpm.authorised(&[], CONTINUE | DECRYPT, |sapi, auth| {
-                sapi.create((handle, &area.name), auth, template, auth_value, &[])
-            })
+        self.with_parent(parent, parent_auth, !auth_value.is_empty(), |tpm, parent| {
+            tpm.under(parent, DECRYPT, |sapi, named, auth| sapi.create(named, auth, template, auth_value, &[]))
         })
     }
 
@@ -263,33 +289,99 @@ impl Connection {
         self.sapi.import(srk.named(), &mut Auth::Empty, public, &duplicate, &seed.encrypted)
     }
 
-    /// Does something under a parent; with its public area where that is `wanted`.
+    /// Whether the key called `name` is at a persistent handle.
+    pub(crate) fn holds(&mut self, handle: u32, name: &[u8]) -> Result<bool> {
+        match self.sapi.read_public(handle) {
+            Ok(public) => Ok(PublicArea::parse(&public).is_ok_and(|area| area.name == name)),
+            Err(error) if response::is_missing_handle(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a wrapped key at a persistent handle. Says whether that was free. Errors: [`Error::TpmFull`].
+    pub(crate) fn place(&mut self, public: &[u8], private: &[u8], handle: u32) -> Result<bool> {
+        self.flush_key()?;
+        let transient = self.sapi.load((SRK_HANDLE, &[]), &mut Auth::Empty, public, private)?;
+        let placed = self.sapi.evict_control(transient, handle);
+        self.sapi.flush_context(transient)?;
+        match placed {
+            Ok(()) => Ok(true),
+            Err(error) if response::is_taken(&error) => Ok(false),
+            Err(error) if response::is_full(&error) => Err(Error::TpmFull),
+            Err(error) if response::is_authorisation_failure(&error) => Err(owner_has_auth(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the key called `name` from a persistent handle, if it is there.
+    pub(crate) fn displace(&mut self, handle: u32, name: &[u8]) -> Result<()> {
+        if !self.holds(handle, name)? {
+            return Ok(());
+        }
+        self.flush_key()?;
+        self.sapi.evict_control(handle, handle).map_err(owner_has_auth)
+    }
+
+    /// Does something under a parent; with its public area where that is `wanted`, or needed for its authValue.
     pub(super) fn with_parent<T>(
         &mut self,
         parent: Parent,
+        auth: &[u8],
         wanted: bool,
-        operation: impl FnOnce(&mut Self, u32, Option<&PublicArea>) -> Result<T>,
+        operation: impl FnOnce(&mut Self, &ReadyParent<'_>) -> Result<T>,
     ) -> Result<T> {
         match parent {
-            Parent::Persistent(handle) if !wanted => operation(self, handle, None),
+            Parent::Persistent(handle) if !wanted && auth.is_empty() => {
+                operation(self, &ReadyParent { handle, area: None, auth })
+            }
             Parent::Persistent(handle) => {
                 let area = PublicArea::parse(&self.sapi.read_public(handle)?)?;
-                operation(self, handle, Some(&area))
+                operation(self, &ReadyParent { handle, area: Some(&area), auth })
             }
             Parent::Primary { hierarchy, rsa } => {
-                let (primary, public) = self.sapi.create_primary(hierarchy, &template::storage_primary(rsa)?)?;
+                let (handle, public) = self.create_parent(hierarchy, auth, &template::storage_primary(rsa)?)?;
                 let result = match wanted {
-                    true => PublicArea::parse(&public).and_then(|area| operation(self, primary, Some(&area))),
-                    false => operation(self, primary, None),
+                    true => PublicArea::parse(&public)
+                        .and_then(|area| operation(self, &ReadyParent { handle, area: Some(&area), auth: &[] })),
+                    false => operation(self, &ReadyParent { handle, area: None, auth: &[] }),
                 };
-                self.sapi.flush_context(primary)?;
+                self.sapi.flush_context(handle)?;
                 result
             }
         }
     }
 
+    fn create_parent(&mut self, hierarchy: u32, auth: &[u8], template: &Public) -> Result<(u32, Vec<u8>)> {
+        let made = if auth.is_empty() {
+            self.sapi.create_primary(hierarchy, &mut Auth::Empty, template)
+        } else {
+            self.salt_to_srk(true)?;
+            self.authorised(auth, CONTINUE, |sapi, auth| sapi.create_primary(hierarchy, auth, template))
+        };
+        made.map_err(|error| refused_by_parent(error, hierarchy))
+    }
+
+    /// Runs a command on a parent, authorised by its authValue. `protected` are the session's attributes that keep
+    /// parameters off the bus, where there is one.
+    pub(super) fn under<T>(
+        &mut self,
+        parent: &ReadyParent<'_>,
+        protected: u8,
+        command: impl FnOnce(&mut super::sapi::Sapi, (u32, &[u8]), &mut Auth<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let result = match parent.area {
+            None => command(&mut self.sapi, (parent.handle, &[]), &mut Auth::Empty),
+            Some(area) => {
+                self.start_session(Some((parent.handle, area)))?;
+                let named = (parent.handle, area.name.as_slice());
+                self.authorised(parent.auth, CONTINUE | protected, |sapi, auth| command(sapi, named, auth))
+            }
+        };
+        result.map_err(|error| refused_by_parent(error, parent.handle))
+    }
+
     pub(super) fn flush_key(&mut self) -> Result<()> {
-        match self.key.take().map(|key| self.sapi.flush_context(key.handle)) {
+        match self.key.take().and_then(|key| key.transient()).map(|handle| self.sapi.flush_context(handle)) {
             Some(Err(error)) if !response::is_gone(&error) => Err(error),
             _ => Ok(()),
         }

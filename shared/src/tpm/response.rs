@@ -54,14 +54,30 @@ pub(super) fn is_policy_failure(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x09d | 0x128))
 }
 
+/// A signature does not verify: SIGNATURE.
+pub(super) fn is_wrong_signature(error: &Error) -> bool {
+    tpm_code(error) == Some(0x09b)
+}
+
 /// A parameter has a value that does not fit: VALUE.
 pub(super) fn is_wrong_value(error: &Error) -> bool {
     tpm_code(error) == Some(0x084)
 }
 
-/// No room for another object or session: OBJECT_MEMORY, SESSION_MEMORY.
+/// No room for another object or session: CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, SESSION_HANDLES,
+/// OBJECT_HANDLES (Part 2, 6.6.3).
 pub(super) fn is_out_of_memory(error: &Error) -> bool {
-    matches!(tpm_code(error), Some(0x902 | 0x903))
+    matches!(tpm_code(error), Some(0x901..=0x906))
+}
+
+/// Something is at a persistent handle already: NV_DEFINED.
+pub(super) fn is_taken(error: &Error) -> bool {
+    tpm_code(error) == Some(0x14c)
+}
+
+/// No room for another persistent object: NV_SPACE.
+pub(super) fn is_full(error: &Error) -> bool {
+    tpm_code(error) == Some(0x14b)
 }
 
 /// Gives a failure of the connection its own error, which says where the TPM was looked for.

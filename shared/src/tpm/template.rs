@@ -5,12 +5,12 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm, S
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::{AesKeyBits, RsaKeyBits};
 use tss_esapi::structures::{
-    Digest, EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public, PublicBuilder,
-    PublicEccParameters, PublicKeyRsa, PublicKeyedHashParameters, PublicRsaParameters, RsaExponent, RsaScheme,
-    SymmetricCipherParameters, SymmetricDefinitionObject,
+    Digest, EccParameter, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public,
+    PublicBuilder, PublicEccParameters, PublicKeyRsa, PublicKeyedHashParameters, PublicRsaParameters, RsaExponent,
+    RsaScheme, SymmetricCipherParameters, SymmetricDefinitionObject,
 };
 
-use crate::algorithm::{Curve, KeyKind, KeySpec, SecretKind};
+use crate::algorithm::{Curve, HashAlgorithm, KeyKind, KeySpec, SecretKind};
 use crate::error::{Error, Result};
 use crate::public_key::PublicKey;
 
@@ -98,6 +98,16 @@ pub(crate) fn key(spec: KeySpec, policy: Option<&[u8]>) -> Result<Public> {
         KeyKind::Rsa { bits } => {
             with_rsa(builder, none, RsaKeyBits::try_from(bits).map_err(wrong)?, PublicKeyRsa::default())
         }
+        KeyKind::RsaPss { bits, hash } => {
+            let bits = RsaKeyBits::try_from(bits).map_err(wrong)?;
+            let scheme = RsaScheme::RsaPss(HashScheme::new(tpm_hash(hash)?));
+            with_rsa(builder, none, bits, PublicKeyRsa::default()).with_rsa_parameters(PublicRsaParameters::new(
+                none,
+                scheme,
+                bits,
+                RsaExponent::default(),
+            ))
+        }
         KeyKind::Ec(curve) => with_ec(builder, none, curve, EccPoint::default()),
     }
     .build()
@@ -159,6 +169,15 @@ pub(crate) fn secret(kind: SecretKind, length: usize, unique: Option<&[u8]>, pol
         .with_keyed_hash_unique_identifier(unique)
         .build()
         .map_err(wrong)
+}
+
+fn tpm_hash(hash: HashAlgorithm) -> Result<HashingAlgorithm> {
+    match hash {
+        HashAlgorithm::Sha256 => Ok(HashingAlgorithm::Sha256),
+        HashAlgorithm::Sha384 => Ok(HashingAlgorithm::Sha384),
+        HashAlgorithm::Sha512 => Ok(HashingAlgorithm::Sha512),
+        other => Err(Error::Unsupported(format!("keys of a TPM for signatures with {} only", other.name()))),
+    }
 }
 
 fn with_rsa(

@@ -71,6 +71,37 @@ impl Sapi {
         )
     }
 
+    /// The ticket for a marshalled `TPMT_SIGNATURE` over a digest by a loaded key.
+    pub(crate) fn verify_signature(
+        &mut self,
+        key: (u32, &[u8]),
+        digest: &[u8],
+        signature: &[u8],
+    ) -> Result<TPMT_TK_VERIFIED> {
+        // SAFETY: plain data; the buffer has the length told.
+        let (input, signature) = unsafe {
+            let (mut input, mut parsed): (TPM2B_DIGEST, TPMT_SIGNATURE) = zeroed();
+            input.size = fill(&mut input.buffer, digest);
+            let (start, length) = (signature.as_ptr(), signature.len() as _);
+            check(Tss2_MU_TPMT_SIGNATURE_Unmarshal(start, length, &mut 0, &mut parsed))
+                .map_err(|code| Error::malformed("signature of a policy", format_args!("libtss2 says 0x{code:x}")))?;
+            (input, parsed)
+        };
+        self.command(
+            "VerifySignature",
+            &[key.1],
+            &mut Auth::None,
+            // SAFETY: the structures live through the call; libtss2 copies.
+            |context| unsafe { Tss2_Sys_VerifySignature_Prepare(context, key.0, &input, &signature) },
+            // SAFETY: plain data, filled by the call.
+            |context| unsafe {
+                let mut ticket: TPMT_TK_VERIFIED = zeroed();
+                check(Tss2_Sys_VerifySignature_Complete(context, &mut ticket))?;
+                Ok(ticket)
+            },
+        )
+    }
+
     /// The bare RSA operation with the private key, on a block as long as the modulus.
     pub(crate) fn rsa_decrypt(
         &mut self,

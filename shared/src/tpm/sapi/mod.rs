@@ -11,14 +11,14 @@ mod crypto;
 mod object;
 mod session;
 mod state;
+mod tcti;
 
 pub(crate) use crypto::MAX_BUFFER;
 pub(crate) use session::SessionKind;
 
-use std::ffi::CString;
 use std::mem::zeroed;
 use std::os::fd::RawFd;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::time::Instant;
 
 use tss_esapi::constants::tss::*;
@@ -26,14 +26,18 @@ use tss_esapi::structures::Public;
 use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::fork::Exchange;
+use super::response;
 use super::session::{self as hmac_session, Session, session_attribute};
+use super::tabrmd::Manager;
+use tcti::Tcti;
+
 use crate::algorithm::HashAlgorithm;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::log::{self, Topic};
 
 const TSS2_RC_SUCCESS: TSS2_RC = 0;
-/// Longest wait for one command, in milliseconds: a slow TPM makes an RSA-4096 key in minutes.
-const TIMEOUT: i32 = 300_000;
 /// Response codes that ask for the command again (TPM 2.0 Part 2, 6.6.3): RETRY, YIELDED, TESTING.
 const ASK_AGAIN: [u32; 3] = [0x922, 0x908, 0x90a];
 /// How often a command is sent at most.
@@ -68,9 +72,13 @@ pub(crate) struct Created {
 
 /// A connection to a TPM.
 pub(crate) struct Sapi {
-    tcti: *mut TSS2_TCTI_CONTEXT,
+    tcti: Option<Tcti>,
     /// The SAPI context: points into itself and holds authValues; never moved, wiped on drop.
     context: Box<[u128]>,
+    /// Longest wait for one command, in milliseconds.
+    timeout: i32,
+    /// It connects for each command: what a child forked meanwhile inherits cannot be closed there.
+    connects_each_time: bool,
 }
 
 // SAFETY: libtss2's contexts have no affinity to a thread; `&mut self` keeps their use exclusive.
@@ -78,31 +86,42 @@ unsafe impl Send for Sapi {}
 
 impl Drop for Sapi {
     fn drop(&mut self) {
+        let _exchange = Exchange::begin();
         let context = self.context();
-        // SAFETY: both contexts were initialised by `open` and are not used after this.
-        unsafe {
-            Tss2_Sys_Finalize(context);
-            Tss2_TctiLdr_Finalize(&mut self.tcti);
-        }
+        // SAFETY: the context was initialised by `open` and is not used after this.
+        unsafe { Tss2_Sys_Finalize(context) };
+        self.tcti = None;
         self.context.zeroize();
     }
 }
 
 impl Sapi {
-    /// Connects: `tcti` goes to libtss2's loader unchanged.
-    pub(crate) fn open(tcti: &str) -> Result<Self, u32> {
-        let name = CString::new(tcti).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
+    /// Connects: to tpm2-abrmd by ourselves; every other TCTI string goes to libtss2's loader unchanged.
+    pub(crate) fn open(config: &Config) -> Result<Self> {
         crate::ffi::silence_libtss2();
-        let mut context = null_mut();
-        // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
-        check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
+        let tcti = match Manager::of(&config.tcti) {
+            Some(manager) => Tcti::over(
+                manager
+                    .connect(config)
+                    .map_err(|reason| Error::TpmUnavailable { tcti: config.tcti.clone(), reason })?,
+            ),
+            None => Tcti::load(&config.tcti).map_err(|code| response::unavailable(config, code))?,
+        };
+        let timeout = i32::try_from(config.timeout.as_millis()).unwrap_or(i32::MAX);
+        Self::over(tcti, timeout).map_err(|code| response::unavailable(config, code))
+    }
+
+    fn over(tcti: Tcti, timeout: i32) -> Result<Self, u32> {
+        let connection = tcti.context();
         // SAFETY: a pure function.
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
-        let mut sapi = Self { tcti: context, context: vec![0_u128; size.div_ceil(16)].into_boxed_slice() };
+        let memory = vec![0_u128; size.div_ceil(16)].into_boxed_slice();
+        let mut sapi = Self { tcti: Some(tcti), context: memory, timeout, connects_each_time: true };
+        sapi.connects_each_time = sapi.descriptor().is_none();
         // The version whose layout the bindings have: TSS2_ABI_VERSION_CURRENT.
         let mut version = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
         // SAFETY: the context is zeroed, aligned to 16 bytes and at least as large as told.
-        check(unsafe { Tss2_Sys_Initialize(sapi.context(), size as _, sapi.tcti, &mut version) })?;
+        check(unsafe { Tss2_Sys_Initialize(sapi.context(), size as _, connection, &mut version) })?;
         Ok(sapi)
     }
 
@@ -112,12 +131,13 @@ impl Sapi {
 
     /// The descriptor behind the connection, where its TCTI keeps one open and tells it.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        let tcti = self.tcti.as_ref()?.context();
         // SAFETY: every TCTI context begins with the common part of version 1 (TSS 2.0 TCTI, 3.2.1).
-        let poll_handles = unsafe { (*self.tcti.cast::<TSS2_TCTI_CONTEXT_COMMON_V1>()).getPollHandles }?;
+        let poll_handles = unsafe { (*tcti.cast::<TSS2_TCTI_CONTEXT_COMMON_V1>()).getPollHandles }?;
         let mut handles = [pollfd { fd: -1, events: 0, revents: 0 }; 4];
         let mut count = handles.len() as _;
         // SAFETY: `handles` has room for `count` entries.
-        let code = unsafe { poll_handles(self.tcti, handles.as_mut_ptr(), &mut count) };
+        let code = unsafe { poll_handles(tcti, handles.as_mut_ptr(), &mut count) };
         (code == TSS2_RC_SUCCESS && count == 1).then_some(handles[0].fd).filter(|&fd| fd > 2)
     }
 
@@ -138,14 +158,16 @@ impl Sapi {
         loop {
             check(prepare(context)).map_err(failed)?;
             self.authorise(names, auth, failed)?;
-            let start = Instant::now();
+            let (start, timeout) = (Instant::now(), self.timeout);
+            let exchange = self.connects_each_time.then(Exchange::begin);
             // SAFETY: the command was prepared and authorised above, in this context.
             let code = unsafe {
                 match Tss2_Sys_ExecuteAsync(context) {
-                    TSS2_RC_SUCCESS => Tss2_Sys_ExecuteFinish(context, TIMEOUT),
+                    TSS2_RC_SUCCESS => Tss2_Sys_ExecuteFinish(context, timeout),
                     code => code,
                 }
             };
+            drop(exchange);
             log::write(
                 Topic::Tpm,
                 format_args!("{command} 0x{code:03x} {:.2} ms", start.elapsed().as_secs_f64() * 1e3),
@@ -156,8 +178,10 @@ impl Sapi {
                 continue;
             }
             check(code).map_err(failed)?;
-            self.authenticate(command, auth)?;
-            return complete(context).map_err(failed);
+            let secret = self.authenticate(command, auth)?;
+            let result = complete(context).map_err(failed);
+            self.wipe(secret);
+            return result;
         }
     }
 
@@ -198,10 +222,20 @@ impl Sapi {
         check(unsafe { Tss2_Sys_SetCmdAuths(context, &area.0) }).map_err(&failed)
     }
 
-    /// Checks the response's HMAC and decrypts its first parameter.
-    fn authenticate(&mut self, command: &'static str, auth: &mut Auth<'_>) -> Result<()> {
+    /// Overwrites a stretch of the context that holds a secret in the clear: it stays until the connection ends.
+    fn wipe(&mut self, (offset, length): (usize, usize)) {
+        let bytes = self.context.len() * 16;
+        if length > 0 && offset.checked_add(length).is_some_and(|end| end <= bytes) {
+            // SAFETY: inside the context, which is ours, and which libtss2 uses only when it is called.
+            unsafe { std::slice::from_raw_parts_mut(self.context.as_mut_ptr().cast::<u8>().add(offset), length) }
+                .zeroize();
+        }
+    }
+
+    /// Checks the response's HMAC and decrypts its first parameter. Returns where that is in the context, and its length.
+    fn authenticate(&mut self, command: &'static str, auth: &mut Auth<'_>) -> Result<(usize, usize)> {
         let forged = |_| Error::TpmResponseForged { command };
-        let Auth::Hmac { session, value, attributes } = auth else { return Ok(()) };
+        let Auth::Hmac { session, value, attributes } = auth else { return Ok((0, 0)) };
         let context = self.context();
         // SAFETY: plain data of libtss2; `count` tells how many it may fill.
         let mut area: TSS2L_SYS_AUTH_RESPONSE = unsafe { zeroed() };
@@ -219,14 +253,18 @@ impl Sapi {
         if !session.accept(value, &rp_hash, nonce, theirs.sessionAttributes, hmac) {
             return Err(forged(0));
         }
-        if *attributes & session_attribute::ENCRYPT != 0 {
-            let mut parameter = Zeroizing::new(parameter(context, Tss2_Sys_GetEncryptParam).map_err(forged)?);
-            session.decrypt(value, &mut parameter);
-            // SAFETY: same length as libtss2 told; it copies.
-            check(unsafe { Tss2_Sys_SetEncryptParam(context, parameter.len() as _, parameter.as_ptr()) })
-                .map_err(forged)?;
+        if *attributes & session_attribute::ENCRYPT == 0 {
+            return Ok((0, 0));
         }
-        Ok(())
+        let mut parameter = Zeroizing::new(parameter(context, Tss2_Sys_GetEncryptParam).map_err(forged)?);
+        session.decrypt(value, &mut parameter);
+        // SAFETY: same length as libtss2 told; it copies.
+        check(unsafe { Tss2_Sys_SetEncryptParam(context, parameter.len() as _, parameter.as_ptr()) })
+            .map_err(forged)?;
+        let (mut size, mut start) = (0, null());
+        // SAFETY: the context is initialised and the getter only reads it.
+        check(unsafe { Tss2_Sys_GetEncryptParam(context, &mut size, &mut start) }).map_err(forged)?;
+        Ok(((start as usize).wrapping_sub(context as usize), size as usize))
     }
 }
 

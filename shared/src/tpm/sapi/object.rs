@@ -1,7 +1,7 @@
 //! Objects (TPM 2.0 Part 3, chapters 12, 13, 24 and 28).
 
 use std::mem::zeroed;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
 use tss_esapi::constants::tss::*;
 use tss_esapi::structures::Public;
@@ -46,8 +46,14 @@ impl Sapi {
         )
     }
 
-    /// Loads an object under `parent`, whose authValue is empty; returns its handle.
-    pub(crate) fn load(&mut self, parent: u32, public: &[u8], private: &[u8]) -> Result<u32> {
+    /// Loads an object under `parent`; returns its handle.
+    pub(crate) fn load(
+        &mut self,
+        parent: (u32, &[u8]),
+        auth: &mut Auth<'_>,
+        public: &[u8],
+        private: &[u8],
+    ) -> Result<u32> {
         let public = unmarshal_public(public)?;
         // SAFETY: plain data, zero is empty.
         let mut blob: TPM2B_PRIVATE = unsafe { zeroed() };
@@ -58,10 +64,10 @@ impl Sapi {
         blob.size = fill(&mut blob.buffer, content);
         self.command(
             "Load",
-            &[],
-            &mut Auth::Empty,
+            &[parent.1],
+            auth,
             // SAFETY: the structures live through the call; libtss2 copies.
-            |context| unsafe { Tss2_Sys_Load_Prepare(context, parent, &blob, &public) },
+            |context| unsafe { Tss2_Sys_Load_Prepare(context, parent.0, &blob, &public) },
             |context| {
                 let mut handle = 0;
                 // SAFETY: plain data, filled by the call.
@@ -134,16 +140,22 @@ impl Sapi {
         )
     }
 
-    /// Makes a primary key of a hierarchy, whose authValue is empty; returns its handle and public area.
-    pub(crate) fn create_primary(&mut self, hierarchy: u32, template: &Public) -> Result<(u32, Vec<u8>)> {
+    /// Makes a primary key of a hierarchy; returns its handle and public area.
+    pub(crate) fn create_primary(
+        &mut self,
+        hierarchy: u32,
+        auth: &mut Auth<'_>,
+        template: &Public,
+    ) -> Result<(u32, Vec<u8>)> {
         let template = TPM2B_PUBLIC::try_from(template.clone()).map_err(|error| Error::malformed("template", error))?;
         let sensitive = Sensitive::new(&[], &[]);
         // SAFETY: plain data, zero is empty.
         let (outside, pcrs): (TPM2B_DATA, TPML_PCR_SELECTION) = unsafe { (zeroed(), zeroed()) };
         self.command(
             "CreatePrimary",
-            &[],
-            &mut Auth::Empty,
+            // A hierarchy's Name is its handle (Part 1, 16).
+            &[&hierarchy.to_be_bytes()],
+            auth,
             // SAFETY: the structures live through the call; libtss2 copies.
             |context| unsafe {
                 Tss2_Sys_CreatePrimary_Prepare(context, hierarchy, &*sensitive.0, &template, &outside, &pcrs)
@@ -226,6 +238,24 @@ impl Sapi {
                 let mut private: TPM2B_PRIVATE = zeroed();
                 check(Tss2_Sys_Import_Complete(context, &mut private))?;
                 Ok(sized(&private.buffer, private.size))
+            },
+        )
+    }
+
+    /// Loads a public key, a marshalled `TPM2B_PUBLIC`, for a hierarchy's tickets; returns its handle.
+    pub(crate) fn load_external(&mut self, public: &[u8], hierarchy: u32) -> Result<u32> {
+        let public = unmarshal_public(public)?;
+        self.command(
+            "LoadExternal",
+            &[],
+            &mut Auth::None,
+            // SAFETY: the structure lives through the call; libtss2 copies; null for no private part.
+            |context| unsafe { Tss2_Sys_LoadExternal_Prepare(context, null(), &public, hierarchy) },
+            |context| {
+                let mut handle = 0;
+                // SAFETY: plain data, filled by the call.
+                check(unsafe { Tss2_Sys_LoadExternal_Complete(context, &mut handle, &mut zeroed()) })?;
+                Ok(handle)
             },
         )
     }

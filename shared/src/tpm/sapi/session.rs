@@ -116,4 +116,47 @@ impl Sapi {
             |context| check(unsafe { Tss2_Sys_PolicyCommandCode_Complete(context) }),
         )
     }
+
+    /// The digest of the policy so far.
+    pub(crate) fn policy_get_digest(&mut self, session: u32) -> Result<Vec<u8>> {
+        self.command(
+            "PolicyGetDigest",
+            &[],
+            &mut Auth::None,
+            // SAFETY: no pointers besides the context.
+            |context| unsafe { Tss2_Sys_PolicyGetDigest_Prepare(context, session) },
+            // SAFETY: plain data, filled by the call.
+            |context| unsafe {
+                let mut digest: TPM2B_DIGEST = zeroed();
+                check(Tss2_Sys_PolicyGetDigest_Complete(context, &mut digest))?;
+                Ok(bounded(&digest.buffer, digest.size).to_vec())
+            },
+        )
+    }
+
+    /// Puts what the policy was made for in place of the policy so far, `approved`, which the key of Name `signer` has
+    /// signed, as the ticket tells.
+    pub(crate) fn policy_authorize(
+        &mut self,
+        session: u32,
+        approved: &[u8],
+        reference: &[u8],
+        signer: &[u8],
+        ticket: &TPMT_TK_VERIFIED,
+    ) -> Result<()> {
+        // SAFETY: plain data, zero is empty.
+        let (mut digest, mut nonce, mut name): (TPM2B_DIGEST, TPM2B_NONCE, TPM2B_NAME) = unsafe { zeroed() };
+        digest.size = fill(&mut digest.buffer, approved);
+        nonce.size = fill(&mut nonce.buffer, reference);
+        name.size = fill(&mut name.name, signer);
+        self.command(
+            "PolicyAuthorize",
+            &[],
+            &mut Auth::None,
+            // SAFETY: the structures live through the call; libtss2 copies.
+            |context| unsafe { Tss2_Sys_PolicyAuthorize_Prepare(context, session, &digest, &nonce, &name, ticket) },
+            // SAFETY: no pointers besides the context.
+            |context| check(unsafe { Tss2_Sys_PolicyAuthorize_Complete(context) }),
+        )
+    }
 }

@@ -4,6 +4,7 @@ use std::mem::zeroed;
 
 use tss_esapi::constants::tss::*;
 use tss_esapi::tss2_esys::*;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{Auth, Sapi, bounded, check};
 use crate::error::{Error, Result};
@@ -138,6 +139,27 @@ impl Sapi {
                 let mut data: TPM2B_MAX_NV_BUFFER = zeroed();
                 check(Tss2_Sys_NV_Read_Complete(context, &mut data))?;
                 Ok(bounded(&data.buffer, data.size).to_vec())
+            },
+        )
+    }
+
+    /// Random bytes, as many of `wanted` as one command gives.
+    pub(crate) fn get_random(&mut self, wanted: u16) -> Result<Zeroizing<Vec<u8>>> {
+        self.command(
+            "GetRandom",
+            &[],
+            &mut Auth::None,
+            // SAFETY: no pointers besides the context.
+            |context| unsafe { Tss2_Sys_GetRandom_Prepare(context, wanted) },
+            |context| {
+                // SAFETY: plain data, filled by the call.
+                let (code, mut random) = unsafe {
+                    let mut random: TPM2B_DIGEST = zeroed();
+                    (Tss2_Sys_GetRandom_Complete(context, &mut random), random)
+                };
+                let value = Zeroizing::new(bounded(&random.buffer, random.size).to_vec());
+                random.buffer.zeroize();
+                check(code).map(|()| value)
             },
         )
     }

@@ -1,0 +1,303 @@
+//! Many threads at once in the module: C_Finalize in the middle of every function, and anything on several tokens.
+
+mod raw;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::ptr::null_mut;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use conformance_tests::{Device, Hold};
+use cryptoki_sys::*;
+use raw::{Given, P256, PIN, Raw, Rv, Wanted, call, flag, mechanism, number};
+use walk::{Function, Login, TABLE, When, World, function};
+
+const THREADS: usize = 8;
+
+/// What a call may answer that C_Finalize overtook: that the library is gone, or, where it came through before that
+/// was seen, that everything in it is.
+const OVERTAKEN: [CK_RV; 8] = [
+    CKR_CRYPTOKI_NOT_INITIALIZED,
+    CKR_SESSION_HANDLE_INVALID,
+    CKR_SLOT_ID_INVALID,
+    CKR_OBJECT_HANDLE_INVALID,
+    CKR_KEY_HANDLE_INVALID,
+    CKR_WRAPPING_KEY_HANDLE_INVALID,
+    CKR_UNWRAPPING_KEY_HANDLE_INVALID,
+    CKR_USER_NOT_LOGGED_IN,
+];
+
+/// What a call may answer because another went before it in the same loop.
+fn repeated(function: &Function) -> &'static [CK_RV] {
+    match function.name {
+        "C_CloseSession" => &[CKR_SESSION_HANDLE_INVALID],
+        "C_DestroyObject" => &[CKR_OBJECT_HANDLE_INVALID],
+        "C_Logout" => &[CKR_USER_NOT_LOGGED_IN],
+        "C_Login" | "C_LoginUser" => &[CKR_USER_ALREADY_LOGGED_IN],
+        "C_InitToken" => &[CKR_SESSION_EXISTS],
+        // Where an operation ended before its turn, or was not begun.
+        _ => &[CKR_OPERATION_NOT_INITIALIZED, CKR_OPERATION_ACTIVE],
+    }
+}
+
+#[test]
+fn finalise_in_the_middle_of_any_function_does_no_harm() {
+    let device = Device::with_hold(Hold::Default);
+    let mut world = World::new(&device);
+    let mut answers = BTreeMap::<CK_RV, usize>::new();
+    // A new token in each round would leave dozens of them.
+    let functions =
+        TABLE.iter().filter(|function| function.when == When::Initialised && function.name != "C_InitToken");
+    for (round, function) in functions.enumerate() {
+        // What it needs is made before the threads ask for it.
+        drop(world.prepare(function));
+        let (start, world_now) = (Barrier::new(THREADS + 1), &world);
+        let seen = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..THREADS).map(|_| scope.spawn(|| until_finalised(world_now, function, &start))).collect();
+            start.wait();
+            std::thread::sleep(Duration::from_micros(round as u64 * 37 % 1500));
+            call!(world_now.raw, C_Finalize(null_mut())).unwrap();
+            threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect::<Vec<_>>()
+        });
+        for (name, answer) in seen.into_iter().flatten() {
+            let row = walk::function(name);
+            let expected = answer == row.answer || OVERTAKEN.contains(&answer) || repeated(row).contains(&answer);
+            assert!(expected, "{name} answers {answer:#x}, while {} is called", function.name);
+            *answers.entry(answer).or_default() += 1;
+        }
+        world.initialise_again();
+    }
+    assert!(answers[&CKR_OK] > 100 && answers[&CKR_CRYPTOKI_NOT_INITIALIZED] > 100, "{answers:x?}");
+    world.log_in(Login::User);
+    assert_eq!(world.prepare(function("C_Sign")).run(), Ok(()), "it works as ever");
+    assert_eq!(world.raw.token_info(0).flags & (CKF_USER_PIN_COUNT_LOW | CKF_SO_PIN_COUNT_LOW), 0);
+    call!(world.raw, C_Finalize(null_mut())).unwrap();
+    for kind in ["handles-transient", "handles-loaded-session"] {
+        assert_eq!(device.run(&["tpm2_getcap", kind]).ok().stdout(), "", "{kind}");
+    }
+}
+
+/// Calls a function, and what goes before it, over and over until the library is finalised; every answer.
+fn until_finalised(world: &World, function: &'static Function, start: &Barrier) -> Vec<(&'static str, CK_RV)> {
+    let last = world.prepare_alone(function);
+    let mut calls: Vec<_> =
+        function.after.iter().map(|name| world.call(walk::function(name), last.session())).collect();
+    calls.push(last);
+    let mut answers = Vec::new();
+    start.wait();
+    loop {
+        for call in &calls {
+            call.renew();
+            let answer = call.run().err().unwrap_or(CKR_OK);
+            answers.push((call.function.name, answer));
+            if answer == CKR_CRYPTOKI_NOT_INITIALIZED {
+                return answers;
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_sessions_opened_at_once_have_handles_of_their_own() {
+    const THREADS: usize = 16;
+    const EACH: usize = 10_000 / THREADS;
+    let device = Device::new();
+    let raw = &Raw::initialised(&device);
+    raw.make_token(0, "dev");
+    let start = &Barrier::new(THREADS);
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let open = || {
+            start.wait();
+            (0..EACH).map(|_| raw.open(0)).collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(open)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    let distinct: std::collections::BTreeSet<_> = opened.iter().collect();
+    assert_eq!(distinct.len(), THREADS * EACH);
+    assert_eq!(raw.token_info(0).ulSessionCount as usize, THREADS * EACH);
+    std::thread::scope(|scope| {
+        for own in opened.chunks(EACH) {
+            scope.spawn(move || {
+                for session in own {
+                    assert_eq!(raw.state(*session), CKS_RW_PUBLIC_SESSION);
+                    call!(raw, C_CloseSession(*session)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(raw.token_info(0).ulSessionCount, 0);
+}
+
+/// How long threads do anything: longer where `conformance-tests/test --long` says so.
+fn duration() -> Duration {
+    Duration::from_secs(if std::env::var_os("KEYRIVET_LONG").is_some() { 60 } else { 3 })
+}
+
+#[test]
+fn sixteen_threads_do_anything_on_several_tokens_and_each_sees_its_own() {
+    let device = Device::with_hold(Hold::Default);
+    let raw = Raw::initialised(&device);
+    for (slot, label) in [(0, "one"), (1, "two"), (2, "three")] {
+        raw.make_token(slot, label);
+        let session = raw.open(slot);
+        raw.login(session, CKU_USER, PIN).unwrap();
+        let (public, private) = raw.generate_ec(session, true);
+        for key in [public, private] {
+            raw.set(session, key, &[(CKA_LABEL, label.into())]).unwrap();
+        }
+        // The session stays open, and with it the login.
+    }
+    let stop = AtomicBool::new(false);
+    let (raw, stop_now) = (&raw, &stop);
+    let done: Vec<_> = std::thread::scope(|scope| {
+        let work = |thread: usize| scope.spawn(move || anything(raw, thread, stop_now));
+        let threads: Vec<_> = (0..16).map(work).collect();
+        std::thread::sleep(duration());
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    assert!(done.iter().all(|rounds| *rounds > 0), "each thread gets its turn: {done:?}");
+    for slot in 0..3 {
+        let session = raw.open(slot);
+        let labels = [(CKA_TOKEN, flag(true))];
+        assert_eq!(raw.find(session, &labels).len(), 2, "what a thread stored it has destroyed");
+        assert_eq!(raw.find(session, &[(CKA_TOKEN, flag(false))]), [], "and what its sessions had is gone with them");
+    }
+    call!(raw, C_Finalize(null_mut())).unwrap();
+    for kind in ["handles-transient", "handles-loaded-session"] {
+        assert_eq!(device.run(&["tpm2_getcap", kind]).ok().stdout(), "", "{kind}");
+    }
+}
+
+/// One thread: sessions of its own, one thing after the other in an order of its own, each checked.
+fn anything(raw: &Raw, thread: usize, stop: &AtomicBool) -> usize {
+    let mut chance = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(thread as u64 + 1);
+    let mut rounds = 0;
+    let until = Instant::now() + duration() * 20;
+    while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+        // xorshift
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        let slot = chance % 3;
+        let label = [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()][slot as usize].clone();
+        let session = raw.open(slot as CK_SLOT_ID);
+        match chance / 3 % 8 {
+            0 => sign(raw, session, &label),
+            1 => digest_in_parts(raw, session, chance),
+            2 => store_and_destroy(raw, session, thread, true),
+            3 => store_and_destroy(raw, session, thread, false),
+            4 => key_of_the_session(raw, session),
+            5 => cipher(raw, session, chance),
+            6 => mac(raw, session, chance),
+            _ => not_what_it_cannot(raw, session, slot as CK_SLOT_ID, &label),
+        }
+        call!(raw, C_CloseSession(session)).unwrap();
+        assert_eq!(call!(raw, C_CloseSession(session)), Err(CKR_SESSION_HANDLE_INVALID));
+        rounds += 1;
+    }
+    rounds
+}
+
+fn key(raw: &Raw, session: CK_SESSION_HANDLE, class: CK_OBJECT_CLASS, label: &[u8]) -> CK_OBJECT_HANDLE {
+    let found = raw.find(session, &[(CKA_CLASS, number(class)), (CKA_LABEL, label.to_vec())]);
+    assert_eq!(found.len(), 1, "a token has its own key and no other's");
+    found[0]
+}
+
+fn sign(raw: &Raw, session: CK_SESSION_HANDLE, label: &[u8]) {
+    let (private, public) = (key(raw, session, CKO_PRIVATE_KEY, label), key(raw, session, CKO_PUBLIC_KEY, label));
+    raw.sign_init(session, CKM_ECDSA, private).unwrap();
+    let digest = [label[0]; 32];
+    let signature = raw.sign(session, &digest).unwrap();
+    raw.verify(session, CKM_ECDSA, public, &digest, &signature).unwrap();
+    let other = [label[0] ^ 1; 32];
+    assert_eq!(raw.verify(session, CKM_ECDSA, public, &other, &signature), Err(CKR_SIGNATURE_INVALID));
+}
+
+fn digest_in_parts(raw: &Raw, session: CK_SESSION_HANDLE, chance: u64) {
+    let data: Vec<u8> = chance.to_ne_bytes().repeat(20);
+    call!(raw, C_DigestInit(session, &mut mechanism(CKM_SHA256))).unwrap();
+    for part in data.chunks(chance as usize % 70 + 1) {
+        call!(raw, C_DigestUpdate(session, part.as_ptr().cast_mut(), part.len() as CK_ULONG)).unwrap();
+    }
+    let (mut digest, mut length) = ([0; 32], 32);
+    call!(raw, C_DigestFinal(session, digest.as_mut_ptr(), &mut length)).unwrap();
+    assert_eq!(digest[..], *openssl::hash::hash(openssl::hash::MessageDigest::sha256(), &data).unwrap());
+}
+
+fn store_and_destroy(raw: &Raw, session: CK_SESSION_HANDLE, thread: usize, stored: bool) {
+    let label = format!("of thread {thread}").into_bytes();
+    let own: [Given; 4] = [
+        (CKA_CLASS, number(CKO_DATA)),
+        (CKA_TOKEN, flag(stored)),
+        (CKA_LABEL, label.clone()),
+        (CKA_PRIVATE, flag(thread % 2 == 0)),
+    ];
+    let object = raw.create(session, &own).unwrap();
+    assert_eq!(raw.find(session, &own), [object]);
+    raw.set(session, object, &[(CKA_LABEL, b"changed".to_vec())]).unwrap();
+    assert_eq!(raw.get(session, object, CKA_LABEL).unwrap(), b"changed");
+    assert_eq!(raw.find(session, &own), []);
+    call!(raw, C_DestroyObject(session, object)).unwrap();
+    assert_eq!(raw.get(session, object, CKA_LABEL), Err(CKR_OBJECT_HANDLE_INVALID));
+}
+
+fn key_of_the_session(raw: &Raw, session: CK_SESSION_HANDLE) {
+    let (public, private) = raw.generate(session, CKM_EC_KEY_PAIR_GEN, &[(CKA_EC_PARAMS, P256.to_vec())], &[]).unwrap();
+    raw.sign_init(session, CKM_ECDSA, private).unwrap();
+    let signature = raw.sign(session, &[7; 32]).unwrap();
+    raw.verify(session, CKM_ECDSA, public, &[7; 32], &signature).unwrap();
+}
+
+fn cipher(raw: &Raw, session: CK_SESSION_HANDLE, chance: u64) {
+    let template = [(CKA_VALUE_LEN, number(16)), (CKA_ENCRYPT, flag(true)), (CKA_DECRYPT, flag(true))];
+    let key = raw.generate_secret(session, CKM_AES_KEY_GEN, &template).unwrap();
+    let (wanted, clear) = (Wanted(CKM_AES_CBC_PAD, vec![thread_byte(chance); 16]), chance.to_ne_bytes().repeat(5));
+    raw.begin(raw.list.C_EncryptInit, session, &wanted, key).unwrap();
+    let mut encrypted = raw.through(raw.list.C_EncryptUpdate, session, &clear).unwrap();
+    encrypted.extend(raw.last(raw.list.C_EncryptFinal, session).unwrap());
+    raw.begin(raw.list.C_DecryptInit, session, &wanted, key).unwrap();
+    assert_eq!(raw.through(raw.list.C_Decrypt, session, &encrypted).unwrap(), clear);
+}
+
+fn mac(raw: &Raw, session: CK_SESSION_HANDLE, chance: u64) {
+    let secret = vec![thread_byte(chance); 32];
+    let template = [
+        (CKA_CLASS, number(CKO_SECRET_KEY)),
+        (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+        (CKA_VALUE, secret.clone()),
+        (CKA_SIGN, flag(true)),
+    ];
+    let key = raw.create(session, &template).unwrap();
+    raw.sign_init(session, CKM_SHA256_HMAC, key).unwrap();
+    let openssl = openssl::pkey::PKey::hmac(&secret).unwrap();
+    let mut signer = openssl::sign::Signer::new(openssl::hash::MessageDigest::sha256(), &openssl).unwrap();
+    assert_eq!(raw.sign(session, b"data").unwrap(), signer.sign_oneshot_to_vec(b"data").unwrap());
+}
+
+fn thread_byte(chance: u64) -> u8 {
+    chance.to_ne_bytes()[5]
+}
+
+fn not_what_it_cannot(raw: &Raw, session: CK_SESSION_HANDLE, slot: CK_SLOT_ID, label: &[u8]) {
+    let not_begun: Rv<Vec<u8>> = Err(CKR_OPERATION_NOT_INITIALIZED);
+    assert_eq!(raw.sign(session, b"x"), not_begun);
+    assert_eq!(
+        raw.sign_init(session, CKM_ECDSA, key(raw, session, CKO_PUBLIC_KEY, label)),
+        Err(CKR_KEY_FUNCTION_NOT_PERMITTED)
+    );
+    assert_eq!(raw.login(session, CKU_USER, PIN), Err(CKR_USER_ALREADY_LOGGED_IN));
+    let info = raw.token_info(slot);
+    assert!(info.label.starts_with(label) && info.ulSessionCount >= 2);
+    let other = raw.open_read_only(slot);
+    assert_eq!(
+        raw.create(other, &[(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true))]),
+        Err(CKR_SESSION_READ_ONLY)
+    );
+    call!(raw, C_CloseSession(other)).unwrap();
+}

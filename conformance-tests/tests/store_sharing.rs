@@ -1,0 +1,289 @@
+//! Many processes and users with one store: nobody sees half of anything, and what a killed writer leaves is whole.
+
+mod forks;
+mod raw;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::ptr::null_mut;
+use std::thread::sleep;
+use std::time::Duration;
+
+use conformance_tests::{Device, Hold, Run as _, Token};
+use cryptoki_sys::*;
+use forks::{Way, child, count};
+use raw::{Given, P256, Raw, call, flag, number};
+
+const WRITERS: usize = 8;
+const READERS: usize = 8;
+
+/// A session of a child's own.
+fn session(raw: &Raw) -> CK_SESSION_HANDLE {
+    call!(raw, C_Initialize(null_mut())).unwrap();
+    raw.open(0)
+}
+
+/// What an object of this name is to hold.
+fn value(name: &str) -> Vec<u8> {
+    name.bytes().cycle().take(3000).collect()
+}
+
+fn data(name: &str) -> [Given; 4] {
+    [(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true)), (CKA_LABEL, name.into()), (CKA_VALUE, value(name))]
+}
+
+fn named(name: &str) -> [Given; 1] {
+    [(CKA_LABEL, name.into())]
+}
+
+#[test]
+fn eight_writers_and_eight_readers_see_whole_objects_only() {
+    let device = Device::with_hold(Hold::Default);
+    let _token = Token::new(&device, "dev", "");
+    let raw = Raw::initialised(&device);
+    let keeper = raw.open(0);
+    raw.create(keeper, &data("stays")).unwrap();
+    let (_, key) = raw.generate_ec(keeper, true);
+    let rounds = count(15, 150);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            child(Way::Exit, || {
+                let own = session(&raw);
+                for round in 0..rounds {
+                    let (first, second) = (format!("{writer} {round}"), format!("{writer} {round} changed"));
+                    let object = raw.create(own, &data(&first)).unwrap();
+                    assert_eq!(raw.find(own, &named(&first)).len(), 1);
+                    raw.set(own, object, &[(CKA_LABEL, second.clone().into())]).unwrap();
+                    assert_eq!(raw.find(own, &named(&first)), []);
+                    assert_eq!(raw.find(own, &named(&second)), [object]);
+                    if round % 3 != 0 {
+                        call!(raw, C_DestroyObject(own, object)).unwrap();
+                        assert_eq!(raw.find(own, &named(&second)), []);
+                    }
+                }
+            })
+        })
+        .collect();
+    let readers: Vec<_> = (0..READERS)
+        .map(|_| {
+            child(Way::Exit, || {
+                let own = session(&raw);
+                for _ in 0..rounds {
+                    // What nobody touches is always found, and by its name.
+                    assert_eq!(raw.find(own, &named("stays")).len(), 1);
+                    assert_eq!(raw.find(own, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]).len(), 1);
+                    for object in raw.find(own, &[(CKA_CLASS, number(CKO_DATA))]) {
+                        // It may be gone by now, or have its other name.
+                        let (Ok(name), Ok(found)) = (raw.get(own, object, CKA_LABEL), raw.get(own, object, CKA_VALUE))
+                        else {
+                            continue;
+                        };
+                        let name = String::from_utf8(name).unwrap();
+                        assert_eq!(found, value(name.trim_end_matches(" changed")));
+                    }
+                }
+            })
+        })
+        .collect();
+    writers.into_iter().chain(readers).for_each(forks::Child::join);
+    let left = raw.find(keeper, &[(CKA_CLASS, number(CKO_DATA))]).len();
+    assert_eq!(left, 1 + WRITERS * rounds.div_ceil(3));
+    raw.sign_init(keeper, CKM_ECDSA, key).unwrap();
+    raw.sign(keeper, &[7; 32]).unwrap();
+    assert_tidy(&device, &raw, left + 1);
+}
+
+/// No half file, and an index that is right: look-ups find the same with and without it. (`raw` is on `device`.)
+fn assert_tidy(device: &Device, raw: &Raw, objects: usize) {
+    let directory = std::fs::read_dir(device.store()).unwrap().map(|entry| entry.unwrap().path());
+    let directory = directory.into_iter().find(|path| path.is_dir()).unwrap();
+    let names: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names.iter().filter(|name| name.ends_with(".pem")).count(), objects, "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with(".new-")), "{names:?}");
+    let session = raw.open(0);
+    let labels = || {
+        let all = raw.find(session, &[]);
+        let labels: Vec<_> =
+            all.iter().map(|object| raw.get(session, *object, CKA_LABEL).unwrap_or_default()).collect();
+        let found: Vec<_> = labels.iter().map(|label| raw.find(session, &[(CKA_LABEL, label.clone())]).len()).collect();
+        let mut both: Vec<_> = labels.into_iter().zip(found).collect();
+        both.sort();
+        both
+    };
+    assert!(directory.join("index").exists());
+    let indexed = labels();
+    std::fs::remove_file(directory.join("index")).unwrap();
+    assert_eq!(indexed, labels());
+}
+
+#[test]
+fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
+    let device = Device::with_hold(Hold::Default);
+    let _token = Token::new(&device, "dev", "");
+    let raw = Raw::load(&device);
+    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut stored = BTreeSet::new();
+    let rounds = count(100, 1000);
+    for round in 0..rounds {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let writer = child(Way::Kill, || {
+            let (own, mut told) = (session(&raw), &theirs);
+            for number in 0.. {
+                let name = format!("{round} {number}");
+                let label = [(CKA_TOKEN, flag(true)), (CKA_LABEL, name.clone().into())];
+                let public = [&label[..], &[(CKA_EC_PARAMS, P256.to_vec())]].concat();
+                let (_, private) = raw.generate(own, CKM_EC_KEY_PAIR_GEN, &public, &label).unwrap();
+                writeln!(told, "{name}").unwrap();
+                if number % 2 == 1 {
+                    raw.set(own, private, &[(CKA_ID, vec![9])]).unwrap();
+                }
+            }
+        });
+        drop(theirs);
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        sleep(Duration::from_micros(5_000 + chance % 60_000));
+        writer.kill();
+        stored.extend(BufReader::new(ours).lines().map_while(Result::ok));
+        writer.join();
+    }
+    // The next one finds everything in order, and puts in order what is not.
+    let own = session(&raw);
+    raw.generate_ec(own, true);
+    let of_class = |class| {
+        let found = raw.find(own, &[(CKA_CLASS, number(class))]);
+        let labels = found.iter().map(|object| String::from_utf8(raw.get(own, *object, CKA_LABEL).unwrap()).unwrap());
+        labels.filter(|label| !label.is_empty()).collect::<BTreeSet<_>>()
+    };
+    let (private, public) = (of_class(CKO_PRIVATE_KEY), of_class(CKO_PUBLIC_KEY));
+    assert_eq!(private, public, "no half of a pair without the other");
+    let lost: Vec<_> = stored.difference(&private).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    println!("{rounds} writers killed; {} keys reported, {} there", stored.len(), private.len());
+    // Of each killed writer at most one key that it could not report any more.
+    assert!(private.len() <= stored.len() + rounds && stored.len() > rounds / 2);
+    for class in [CKO_PRIVATE_KEY] {
+        for key in raw.find(own, &[(CKA_CLASS, number(class))]).into_iter().step_by(10) {
+            raw.sign_init(own, CKM_ECDSA, key).unwrap();
+            raw.sign(own, &[7; 32]).unwrap();
+        }
+    }
+    assert_tidy(&device, &raw, private.len() + 1);
+    call!(raw, C_Finalize(null_mut())).unwrap();
+    for kind in ["handles-transient", "handles-loaded-session", "handles-saved-session"] {
+        assert_eq!(device.run(&["tpm2_getcap", kind]).ok().stdout(), "", "{kind}");
+    }
+}
+
+/// Users that nobody has, and a group that two of them share.
+const ONE: u32 = 60_001;
+const OTHER: u32 = 60_002;
+const STRANGER: u32 = 60_003;
+const GROUP: u32 = 60_010;
+
+/// A device that several users share: its store and lock belong to the group, its TPM takes everybody.
+struct Shared {
+    device: Device,
+}
+
+impl Shared {
+    /// `None` where we are not root and cannot be anybody else.
+    fn new() -> Option<Self> {
+        let device = Device::with_hold(Hold::Default);
+        if device.run(&["id", "-u"]).ok().stdout().trim() != "0" {
+            eprintln!("NOT TESTED: only root can be two users");
+            return None;
+        }
+        // The build's directory may be closed to others.
+        std::fs::copy(device.module(), device.path("module.so")).unwrap();
+        let group = format!(":{GROUP}");
+        let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(device.folder(), 0o755);
+        for name in ["store", "lock"] {
+            let _ = device.run(&["chown", &group, name]).ok();
+            mode(&device.path(name), 0o2770);
+        }
+        for name in ["tpm.sock", "tpm.sock.ctrl"] {
+            mode(&device.path(name), 0o666);
+        }
+        Some(Self { device })
+    }
+
+    fn tool(&self, user: u32, groups: &str, arguments: &[&str]) -> conformance_tests::Output {
+        let mut command: Command = self.device.command("setpriv");
+        let id = user.to_string();
+        command.args(["--reuid", &id, "--regid", &id, groups, "--bounding-set=-all", "--inh-caps=-all"]);
+        command.args(["sh", "-c", "umask 077; exec \"$@\"", "sh", "pkcs11-tool", "--module", "./module.so"]);
+        command.env("KEYRIVET_LOG", "error").args(arguments).run()
+    }
+
+    fn member(&self, user: u32, arguments: &[&str]) -> conformance_tests::Output {
+        self.tool(user, &format!("--groups={GROUP}"), arguments)
+    }
+}
+
+const NEW: [&str; 9] =
+    ["--token-label", "dev", "--keypairgen", "--key-type", "EC:prime256v1", "--label", "k", "--id", "01"];
+const SIGN: [&str; 11] = [
+    "--token-label",
+    "dev",
+    "--sign",
+    "--id",
+    "01",
+    "--mechanism",
+    "ECDSA-SHA256",
+    "-i",
+    "openssl.cnf",
+    "-o",
+    "/dev/null",
+];
+
+#[test]
+fn two_users_of_a_group_share_tokens_and_a_stranger_sees_none() {
+    let Some(shared) = Shared::new() else { return };
+    // One makes the token, whatever its umask; both make keys, use and destroy each other's.
+    let so = conformance_tests::SO_PIN;
+    let _ = shared.member(ONE, &["--init-token", "--slot", "0", "--label", "dev", "--so-pin", so]).ok();
+    let pin = ["--login", "--login-type", "so", "--so-pin", so, "--init-pin", "--token-label", "dev", "--new-pin", ""];
+    let _ = shared.member(OTHER, &pin).ok();
+    for (maker, user) in [(ONE, OTHER), (OTHER, ONE)] {
+        let _ = shared.member(maker, &NEW).ok();
+        let _ = shared.member(user, &SIGN).ok();
+        let _ = shared.member(maker, &SIGN).ok();
+        for kind in ["privkey", "pubkey"] {
+            let _ =
+                shared.member(user, &["--token-label", "dev", "--delete-object", "--type", kind, "--id", "01"]).ok();
+        }
+        let _ = shared.member(maker, &SIGN).fails();
+    }
+    // Root in between takes nothing from them.
+    let _ = shared.device.pkcs11_tool(&NEW).ok();
+    let _ = shared.member(ONE, &SIGN).ok();
+    let _ = shared.member(OTHER, &["--token-label", "dev", "--delete-object", "--type", "privkey", "--id", "01"]).ok();
+    let stranger = shared.tool(STRANGER, "--clear-groups", &["--list-slots"]).ok();
+    let _ = stranger.says("Permission denied").says_nothing_of("dev");
+}
+
+#[test]
+fn another_user_who_may_read_the_store_uses_its_keys_and_cannot_write() {
+    let Some(shared) = Shared::new() else { return };
+    let device = &shared.device;
+    let token = Token::new(device, "dev", "");
+    token.generate("EC:prime256v1", "k", "01");
+    let _ = device.run(&["chmod", "-R", "g-w", "store"]).ok();
+    let _ = shared.member(OTHER, &["--token-label", "dev", "--list-objects"]).ok().says("Private Key");
+    let _ = shared.member(OTHER, &SIGN).ok();
+    let _ = shared.member(OTHER, &NEW).fails_with("may not write");
+    let remove = ["--token-label", "dev", "--delete-object", "--type", "privkey", "--id", "01"];
+    let _ = shared.member(OTHER, &remove).fails_with("may not write");
+    // While the owner writes, too.
+    token.generate("EC:prime256v1", "second", "02");
+    let _ = shared.member(OTHER, &["--token-label", "dev", "--list-objects"]).ok().says("second");
+    let _ = shared.member(OTHER, &SIGN).ok();
+}

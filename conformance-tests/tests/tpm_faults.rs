@@ -1,0 +1,172 @@
+//! A TPM that is busy, full, locked, silent, or not to be trusted: a wire between it and the module does the harm.
+
+mod raw;
+
+use std::ptr::null_mut;
+
+use conformance_tests::{Device, Harm, Token, Wire};
+use cryptoki_sys::*;
+use raw::{PIN, Raw, Rv, call, number};
+
+/// A token with a P-256 key, behind a wire on which nothing happens yet.
+fn behind(wire: fn(&Device) -> Wire, pin: &str) -> (Device, Wire, Raw) {
+    let device = Device::new();
+    let token = Token::new(&device, "dev", pin);
+    token.generate("EC:prime256v1", "ec", "01");
+    let wire = wire(&device);
+    device.use_tcti(wire.tcti());
+    let config = String::from_utf8(device.read("keyrivet.toml")).unwrap();
+    device.write("keyrivet.toml", config + "timeout_ms = 300\n");
+    let raw = Raw::load(&device);
+    (device, wire, raw)
+}
+
+struct Signer<'a> {
+    raw: &'a Raw,
+    session: CK_SESSION_HANDLE,
+}
+
+impl<'a> Signer<'a> {
+    /// From C_Initialize to the login.
+    fn start(raw: &'a Raw) -> Self {
+        call!(raw, C_Initialize(null_mut())).unwrap();
+        Self { raw, session: raw.open(0) }
+    }
+
+    fn login(&self, pin: &[u8]) -> Rv<()> {
+        self.raw.login(self.session, CKU_USER, pin)
+    }
+
+    fn sign(&self) -> Rv<()> {
+        let [public, private] = [CKO_PUBLIC_KEY, CKO_PRIVATE_KEY]
+            .map(|class| self.raw.find(self.session, &[(CKA_CLASS, number(class))]).first().copied());
+        let (public, private) = public.zip(private).ok_or(CKR_OBJECT_HANDLE_INVALID)?;
+        self.raw.sign_init(self.session, CKM_ECDSA_SHA256, private)?;
+        let signature = self.raw.sign(self.session, b"message")?;
+        self.raw.verify(self.session, CKM_ECDSA_SHA256, public, b"message", &signature)
+    }
+
+    fn end(self) {
+        call!(self.raw, C_Finalize(null_mut())).unwrap();
+    }
+}
+
+fn lockout_counter(device: &Device) -> String {
+    let state = device.run(&["tpm2_getcap", "properties-variable"]).ok().stdout();
+    let counter = state.lines().find_map(|line| line.trim().strip_prefix("TPM2_PT_LOCKOUT_COUNTER:"));
+    counter.expect("a TPM tells its lockout counter").trim().to_owned()
+}
+
+#[test]
+fn a_tpm_that_asks_for_a_command_again_gets_it_again() {
+    let (_device, wire, raw) = behind(Device::wire, "1234");
+    let signer = Signer::start(&raw);
+    for code in [0x922, 0x908, 0x90a] {
+        for command in ["StartAuthSession", "Load", "Unseal", "Sign", "FlushContext"] {
+            wire.harm(command, 3, Harm::Answer(code));
+        }
+        signer.login(PIN).unwrap();
+        signer.sign().unwrap();
+        wire.heal();
+        call!(raw, C_Logout(signer.session)).unwrap();
+    }
+    // One that asks for ever is given up some time.
+    signer.login(PIN).unwrap();
+    wire.harm("Sign", usize::MAX, Harm::Answer(0x922));
+    assert_eq!(signer.sign(), Err(CKR_DEVICE_ERROR));
+    wire.heal();
+    signer.sign().unwrap();
+}
+
+#[test]
+fn a_full_tpm_is_cleaned_up_and_a_locked_one_is_called_locked() {
+    let (device, wire, raw) = behind(Device::wire, "1234");
+    // OBJECT_MEMORY, SESSION_MEMORY, MEMORY, SESSION_HANDLES, OBJECT_HANDLES, CONTEXT_GAP.
+    for code in [0x902, 0x903, 0x904, 0x905, 0x906, 0x901] {
+        for command in ["StartAuthSession", "Load"] {
+            let signer = Signer::start(&raw);
+            wire.harm(command, 1, Harm::Answer(code));
+            signer.login(PIN).unwrap_or_else(|error| panic!("{command} {code:#x}: {error:#x}"));
+            signer.sign().unwrap();
+            signer.end();
+        }
+    }
+    let signer = Signer::start(&raw);
+    wire.harm("Unseal", 1, Harm::Answer(0x921));
+    assert_eq!(signer.login(PIN), Err(CKR_PIN_LOCKED));
+    signer.login(PIN).unwrap();
+    signer.sign().unwrap();
+    assert_eq!(lockout_counter(&device), "0x0");
+}
+
+#[test]
+fn a_tpm_that_stops_answering_is_not_waited_for_for_ever() {
+    let (_device, wire, raw) = behind(Device::wire_as_device, "");
+    let signer = Signer::start(&raw);
+    for command in ["Load", "Sign", "FlushContext"] {
+        wire.harm(command, 1, Harm::Silence);
+        let silent = signer.sign();
+        assert!(matches!(silent, Err(CKR_DEVICE_REMOVED) | Ok(())), "{command} {silent:x?}");
+        signer.sign().unwrap();
+    }
+    wire.harm("*", usize::MAX, Harm::Silence);
+    assert_eq!(signer.sign(), Err(CKR_DEVICE_REMOVED));
+    signer.end();
+}
+
+/// Every harm, at every command of a login and a signature.
+#[test]
+fn whatever_comes_back_from_the_tpm_costs_one_call_at_most() {
+    let (device, wire, raw) = behind(Device::wire, "1234");
+    let harms = [
+        // FAILURE, AUTH_FAIL, nothing known, no code at all, and what is no response.
+        Harm::Answer(0x101),
+        Harm::Answer(0x98e),
+        Harm::Answer(0xffff_ffff),
+        Harm::Bytes(vec![0; 10]),
+        Harm::Bytes([&[0x80, 0x02, 0, 0, 0, 100][..], &[0xff; 94]].concat()),
+        Harm::Bytes([&[0x80, 0x02, 0, 0, 0, 64][..], &[0; 58]].concat()),
+        Harm::Cut(9),
+        Harm::Cut(14),
+        Harm::Changed(0),
+        Harm::Changed(40),
+    ];
+    for (number, harm) in harms.into_iter().enumerate() {
+        // StartAuthSession, Load, Unseal, FlushContext, Load, Sign, FlushContext.
+        for place in 0..7 {
+            let signer = Signer::start(&raw);
+            if place > 0 {
+                wire.harm("*", place, Harm::None);
+            }
+            wire.harm("*", 1, harm.clone());
+            for answer in [signer.login(PIN), signer.sign()] {
+                // A panic would be a CKR_GENERAL_ERROR.
+                assert!(answer != Err(CKR_GENERAL_ERROR), "{number} {place}");
+            }
+            wire.heal();
+            let login = signer.login(PIN);
+            assert!(matches!(login, Ok(()) | Err(CKR_USER_ALREADY_LOGGED_IN)), "{number} {place} {login:x?}");
+            signer.sign().unwrap_or_else(|error| panic!("{number} {place} {error:#x}"));
+            signer.end();
+        }
+        if number < 8 {
+            assert_eq!(lockout_counter(&device), "0x0", "{number}");
+        }
+    }
+    // Who changes a session's nonce on its way makes the HMACs that follow wrong, and the TPM counts those.
+    assert_eq!(lockout_counter(&device), "0x1");
+}
+
+#[test]
+fn a_response_that_the_tpm_did_not_authenticate_is_not_believed() {
+    let (_device, wire, raw) = behind(Device::wire, "1234");
+    let signer = Signer::start(&raw);
+    signer.login(PIN).unwrap();
+    signer.sign().unwrap();
+    // The HMAC, the nonce before it, and the signature before that.
+    for place in [0, 40, 90] {
+        wire.harm("Sign", 1, Harm::Changed(place));
+        assert_eq!(signer.sign(), Err(CKR_DEVICE_ERROR), "{place}");
+        signer.sign().unwrap();
+    }
+}

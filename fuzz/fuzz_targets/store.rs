@@ -1,0 +1,45 @@
+//! A token's files: the first byte says which one is anything at all.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use keyrivet_core::Keyrivet;
+use keyrivet_core::config::Config;
+use keyrivet_core::object::Query;
+use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+
+/// A token as it was made once, with one key.
+const FILES: [(&str, &[u8]); 3] = [
+    ("token.toml", include_bytes!("../seeds/token.toml")),
+    ("aca9c2facf8d4e6f8899aabbccddeeff.pem", include_bytes!("../seeds/object.pem")),
+    ("index", include_bytes!("../seeds/index")),
+];
+const SERIAL: &str = "aca9c2facf8d4e6f";
+
+fuzz_target!(|data: &[u8]| {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| TempDir::new().expect("a folder")).path();
+    let Some((&which, content)) = data.split_first() else { return };
+    let token = folder.join(SERIAL);
+    let _ = std::fs::remove_dir_all(&token);
+    std::fs::create_dir(&token).expect("a folder");
+    for (number, (name, usual)) in FILES.into_iter().enumerate() {
+        let content = if number == usize::from(which) % FILES.len() { content } else { usual };
+        std::fs::write(token.join(name), content).expect("a file");
+    }
+    let host = |key: &str| match key {
+        "tcti" => Some("/nowhere".to_owned()),
+        "store" => Some(folder.display().to_string()),
+        _ => None,
+    };
+    let keyrivet = Keyrivet::open(Config::load_with(host).expect("no file is read"));
+    for token in keyrivet.tokens().into_iter().flatten() {
+        let _ = token.info();
+        for object in token.find(&Query::default()).into_iter().flatten() {
+            let _ = object.public_key();
+            let _ = token.key(&object);
+        }
+    }
+    let _ = keyrivet.free_slot();
+});
