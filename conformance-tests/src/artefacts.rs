@@ -1,8 +1,8 @@
-//! Where cargo put the libraries and commands under test.
+//! Where cargo put the libraries and programs under test.
 
 use std::path::PathBuf;
 
-/// One of the libraries or commands under test.
+/// One of the libraries and programs under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Artefact {
     /// `libkeyrivet_pkcs11.so`, the PKCS#11 module.
@@ -13,6 +13,8 @@ pub enum Artefact {
     Command,
     /// `libkeyrivet_mosquitto.so`, the broker's plugin.
     MosquittoPlugin,
+    /// `keyrivet-server`, the fleet's registry.
+    Server,
 }
 
 impl Artefact {
@@ -27,6 +29,7 @@ impl Artefact {
             Self::Provider => "libkeyrivet.so",
             Self::Command => "keyrivet",
             Self::MosquittoPlugin => "libkeyrivet_mosquitto.so",
+            Self::Server => "keyrivet-server",
         };
         let path = build_directory().join(name);
         assert!(

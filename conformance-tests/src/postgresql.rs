@@ -14,6 +14,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A cluster that is ended, by its process id, and removed when this is dropped.
 pub struct Cluster {
     folder: PathBuf,
+    options: Vec<String>,
     server: Child,
 }
 
@@ -31,20 +32,39 @@ impl Cluster {
         let initdb =
             ["--no-sync", "--wal-segsize=1", "-A", "trust", "-U", "keyrivet", "-E", "UTF8", "--no-locale", "-D"];
         let _ = command(&folder, "initdb").args(initdb).arg(&data).run().ok();
-        let mut server = command(&folder, "postgres");
-        server.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-c", "listen_addresses="]).args(options);
-        let log = std::fs::File::create(folder.join("log")).expect("the log's folder is there");
-        let copy = log.try_clone().expect("a file can be shared");
-        let server = server.stdin(Stdio::null()).stdout(log).stderr(copy).spawn().expect("postgres starts");
-        let mut this = Self { folder, server };
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        let server = spawn(&folder, &options);
+        let mut this = Self { folder, options, server };
+        this.wait();
+        this
+    }
+
+    /// Ends it at once, and starts it again on what it had stored.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.server = spawn(&self.folder, &self.options);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while !this.answers() {
-            let ended = !matches!(this.server.try_wait(), Ok(None));
-            let log = || std::fs::read_to_string(this.folder.join("log")).unwrap_or_default();
+        while !self.answers() {
+            let ended = !matches!(self.server.try_wait(), Ok(None));
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(!ended && Instant::now() < deadline, "postgres does not answer:\n{}", log());
             sleep(PAUSE);
         }
-        this
+    }
+
+    /// SIGQUIT: at once, without writing what nobody reads any more.
+    fn stop(&mut self) {
+        let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.server.try_wait(), Ok(None)) && Instant::now() < deadline {
+            sleep(PAUSE);
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
     }
 
     /// What a client is told to reach it.
@@ -66,16 +86,17 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // SIGQUIT: at once, without writing what nobody reads any more.
-        let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.server.try_wait(), Ok(None)) && Instant::now() < deadline {
-            sleep(PAUSE);
-        }
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        self.stop();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn spawn(folder: &Path, options: &[String]) -> Child {
+    let mut server = command(folder, "postgres");
+    server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-c", "listen_addresses="]).args(options);
+    let log = std::fs::File::create(folder.join("log")).expect("the log's folder is there");
+    let copy = log.try_clone().expect("a file can be shared");
+    server.stdin(Stdio::null()).stdout(log).stderr(copy).spawn().expect("postgres starts")
 }
 
 /// PostgreSQL refuses to run as root, so that root runs it as the user of Debian's package.

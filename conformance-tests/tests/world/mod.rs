@@ -21,15 +21,33 @@ macro_rules! on_both_databases {
     };
 }
 
-use std::cell::Cell;
+/// The same, for what is too long to run each time.
+#[macro_export]
+macro_rules! on_both_databases_when_asked {
+    ($name:ident) => {
+        #[test]
+        #[ignore = "prints figures: run it with --release --run-ignored only --no-capture"]
+        fn sqlite() {
+            $name(&world::World::sqlite());
+        }
+        #[test]
+        #[ignore = "prints figures: run it with --release --run-ignored only --no-capture"]
+        fn postgresql() {
+            $name(&world::World::postgresql());
+        }
+    };
+}
+
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use conformance_tests::Cluster;
+use conformance_tests::{Artefact, Cluster, Output, Run as _, Server, free_port};
 use keyrivet_registry::store::NewDevice;
 use keyrivet_registry::{AuthMethod, Credential, DeviceName, Fleet, Registry, RegistryName, Timestamp};
+use serde_json::Value;
 
 pub(crate) const PROJECT: &str = "my-project";
 
@@ -37,7 +55,7 @@ pub(crate) const PROJECT: &str = "my-project";
 pub(crate) struct World {
     folder: tempfile::TempDir,
     pub(crate) url: String,
-    cluster: Option<Cluster>,
+    cluster: RefCell<Option<Cluster>>,
     pub(crate) fleet: Fleet,
     pub(crate) now: Timestamp,
     serial: Cell<u32>,
@@ -59,7 +77,7 @@ impl World {
 
     fn on(url: String, folder: tempfile::TempDir, cluster: Option<Cluster>) -> Self {
         let fleet = Fleet::open(&url).expect("the store opens");
-        Self { folder, url, cluster, fleet, now: Timestamp::now(), serial: Cell::new(1) }
+        Self { folder, url, cluster: RefCell::new(cluster), fleet, now: Timestamp::now(), serial: Cell::new(1) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -157,8 +175,106 @@ impl World {
         format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
+    /// The server's program with this world's registry, in its folder.
+    pub(crate) fn server_command(&self) -> Command {
+        let mut command = Command::new(Artefact::Server.path());
+        command.current_dir(self.folder.path()).env("KEYRIVET_REGISTRY_STORE", &self.url);
+        command.env("KEYRIVET_PROJECT", PROJECT).env("KEYRIVET_REGION", "us-central1").env("KEYRIVET_REGISTRY", "g");
+        command
+    }
+
+    /// Restarts PostgreSQL.
+    pub(crate) fn restart_database(&self) {
+        self.cluster.borrow_mut().as_mut().expect("there is a cluster").restart();
+    }
+
     pub(crate) fn openssl(&self, arguments: &[&str]) -> Vec<u8> {
         openssl(self.folder.path(), arguments)
+    }
+}
+
+/// `keyrivet-server serve` on a world's registry.
+pub(crate) struct RegistryServer<'a> {
+    world: &'a World,
+    pub(crate) process: Server,
+    /// Where the bridge listens.
+    pub(crate) bridge: String,
+    hooks: String,
+}
+
+impl<'a> RegistryServer<'a> {
+    pub(crate) fn start(world: &'a World, options: &[&str]) -> Self {
+        let address = || format!("127.0.0.1:{}", free_port());
+        let (bridge, hooks) = (address(), address());
+        let mut command = world.server_command();
+        command.args(["serve", "--listen", &bridge, "--hooks", &hooks]).args(options);
+        let port = hooks.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+        let process = Server::start(&mut command, port, &world.path("server.log"));
+        Self { world, process, bridge, hooks }
+    }
+
+    /// The address of a hook.
+    pub(crate) fn hook(&self, path: &str) -> String {
+        format!("http://{}{path}", self.hooks)
+    }
+
+    /// A command of the same program, on the same store.
+    pub(crate) fn command(&self, words: &[&str]) -> Output {
+        self.world.server_command().args(words).run()
+    }
+
+    /// POSTs as the seed does, and answers status and body.
+    pub(crate) fn post(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
+        std::fs::write(self.world.path("body"), body.to_string()).expect("a file");
+        self.curl(token, path, &["-X", "POST", "-H", "content-type: application/json", "--data", "@body"])
+    }
+
+    pub(crate) fn get(&self, token: &str, path: &str) -> (u16, Value) {
+        self.curl(token, path, &["-H", "cache-control: no-cache"])
+    }
+
+    fn curl(&self, token: &str, path: &str, options: &[&str]) -> (u16, Value) {
+        let mut curl = Command::new("curl");
+        curl.current_dir(self.world.path("")).args(["-sS", "-w", "\n%{http_code}"]).args(options);
+        if !token.is_empty() {
+            curl.args(["-H", &format!("Authorization: Bearer {token}")]);
+        }
+        let text = curl.arg(format!("http://{}/v1/{path}", self.bridge)).run().ok().stdout();
+        let (body, code) = text.rsplit_once('\n').expect("curl writes the status last");
+        (code.parse().expect("a status"), serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {text}")))
+    }
+
+    /// POSTs JSON to a hook with this header besides, and answers the JSON.
+    pub(crate) fn ask(&self, path: &str, header: &str, body: &Value) -> Value {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-f", "-H", "content-type: application/json", "-H", header]);
+        let text = curl.args(["--data", &body.to_string(), &self.hook(path)]).run().ok().stdout();
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+    }
+
+    /// POSTs a form to a hook, and answers the text.
+    pub(crate) fn form(&self, path: &str, fields: &[(&str, &str)]) -> String {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-f"]);
+        for (name, value) in fields {
+            curl.args(["--data-urlencode", &format!("{name}={value}")]);
+        }
+        curl.arg(self.hook(path)).run().ok().stdout()
+    }
+
+    /// What curl prints when it is given these words.
+    pub(crate) fn plain(&self, words: &str) -> String {
+        Command::new("curl").arg("-sS").args(words.split(' ').filter(|word| !word.is_empty())).run().ok().stdout()
+    }
+
+    /// Until the server has learnt of what was changed, and written what it knows: two of its ticks.
+    pub(crate) fn wait_for_a_tick(&self) {
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.output()
     }
 }
 

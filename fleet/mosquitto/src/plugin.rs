@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::session::Action;
 use keyrivet_registry::rules::topic::{Channel, Topic};
-use keyrivet_registry::{Change, DeviceId, DeviceName, Fleet, Proof, Refusal, Session, Timestamp};
+use keyrivet_registry::{Change, DeviceName, Fleet, Proof, Refusal, Session, Timestamp};
 use parking_lot::Mutex;
 
 use crate::answer::{Access, Answer, Message};
@@ -129,9 +129,9 @@ impl Plugin {
                 if let Access::Subscribe { qos } = access {
                     device.subscribe(topic, qos);
                     if allowed.channel == Channel::Config
-                        && let Ok(id) = DeviceId::parse(allowed.device)
+                        && let Ok(name) = device.session.device_named(allowed.device)
                     {
-                        self.keeper.ask(Task::Config(device.session.device.sibling(id)));
+                        self.keeper.ask(Task::Config(name));
                     }
                 }
                 Answer::Allowed
@@ -165,9 +165,8 @@ impl Plugin {
                 if topic.channel == Channel::Detach {
                     device.forget(topic.device);
                 } else if topic.channel != Channel::Attach
-                    && let Ok(id) = DeviceId::parse(topic.device)
+                    && let Ok(name) = device.session.device_named(topic.device)
                 {
-                    let name = device.session.device.sibling(id);
                     delivery::publish_up(broker, self.events, &name, topic, message.payload, message.qos.min(1));
                 }
                 Answer::Taken

@@ -180,7 +180,7 @@ impl Fleet {
         payload: &[u8],
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let device = session.device.sibling(DeviceId::parse(topic.device)?);
+        let device = session.device_named(topic.device)?;
         match topic.channel {
             Channel::State => self.set_state(&device, payload, now)?,
             Channel::Events(_) => self.journal.touch(&device, |touch| touch.activity.event = Some(now)),

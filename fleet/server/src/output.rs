@@ -1,8 +1,9 @@
 //! What the commands print: tables for people, JSON for programs, and one line when something went wrong.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command")]
+#![allow(clippy::print_stderr, reason = "this is a command")]
 
 use std::fmt;
+use std::io::Write as _;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -30,9 +31,9 @@ pub(crate) fn list(format: Format, columns: &[&str], rows: &[Vec<String>], json:
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
             table.set_header(columns).add_rows(rows);
-            println!("{}", table.trim_fmt());
+            line(&table.trim_fmt());
         }
-        Format::Json => println!("{}", pretty(&Value::Array(json.to_vec()))),
+        Format::Json => line(&pretty(&Value::Array(json.to_vec()))),
     }
 }
 
@@ -40,21 +41,22 @@ pub(crate) fn list(format: Format, columns: &[&str], rows: &[Vec<String>], json:
 pub(crate) fn describe(format: Format, json: &Value) {
     match format {
         Format::Table => lines(json, ""),
-        Format::Json => println!("{}", pretty(json)),
+        Format::Json => line(&pretty(json)),
     }
 }
 
 /// A sentence that says what was done; in JSON the thing itself.
 pub(crate) fn done(format: Format, sentence: &str, json: &Value) {
     match format {
-        Format::Table => println!("{sentence}"),
-        Format::Json => println!("{}", pretty(json)),
+        Format::Table => line(sentence),
+        Format::Json => line(&pretty(json)),
     }
 }
 
-/// A line, as it is.
+/// A line, as it is. Whoever reads may have had enough, which is no failure.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 fn lines(json: &Value, indent: &str) {
@@ -62,19 +64,19 @@ fn lines(json: &Value, indent: &str) {
     for (name, value) in object {
         match value {
             Value::Object(_) => {
-                println!("{indent}{name}:");
+                line(&format!("{indent}{name}:"));
                 lines(value, &format!("{indent}  "));
             }
             Value::Array(values) => {
                 for (index, value) in values.iter().enumerate() {
-                    println!("{indent}{name} {index}:");
+                    line(&format!("{indent}{name} {index}:"));
                     lines(value, &format!("{indent}  "));
                 }
             }
             Value::String(text) => {
-                println!("{indent}{name}: {}", text.trim_end().replace('\n', &format!("\n{indent}  ")))
+                line(&format!("{indent}{name}: {}", text.trim_end().replace('\n', &format!("\n{indent}  "))))
             }
-            other => println!("{indent}{name}: {other}"),
+            other => line(&format!("{indent}{name}: {other}")),
         }
     }
 }

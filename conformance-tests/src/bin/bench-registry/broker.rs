@@ -130,9 +130,14 @@ impl Broker {
         }
         let file = folder.join(format!("mosquitto-{port}.conf"));
         std::fs::write(&file, text)?;
-        let mut command = Command::new("mosquitto");
+        // A processor of its own, where there are two: who is woken by its answers must not take its place.
+        let mut command = Command::new("taskset");
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin")).arg("-c").arg(file).stdin(Stdio::null());
+        command
+            .env("PATH", format!("{path}:/usr/sbin"))
+            .args(["-c", "0", "mosquitto", "-c"])
+            .arg(file)
+            .stdin(Stdio::null());
         let process = command.spawn()?;
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {

@@ -1,7 +1,7 @@
 //! What the registry's plugin costs a mosquitto: processor time per connection and per message, and memory per client,
 //! beside the same broker without it.
 //!
-//! usage: bench-registry PLUGIN [--quick]. PLUGIN is a release build of libkeyrivet_mosquitto.so.
+//! usage: bench-registry PLUGIN [--quick | --publish]. PLUGIN is a release build of libkeyrivet_mosquitto.so.
 
 mod broker;
 mod mqtt;
@@ -23,8 +23,12 @@ fn main() -> ExitCode {
         eprintln!("usage: bench-registry PLUGIN [--quick]");
         return ExitCode::from(2);
     };
-    let quick = arguments.next().is_some();
-    match measure(&plugin, quick) {
+    let option = arguments.next().unwrap_or_default();
+    let done = match option.as_str() {
+        "--publish" => publishes(&Fleet::new(1), &plugin, 21, false),
+        option => measure(&plugin, option == "--quick"),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -76,12 +80,12 @@ fn publishes(fleet: &Fleet, plugin: &std::path::Path, rounds: usize, quick: bool
     println!("messages of 100 bytes with QoS 1, one subscriber, {rounds} rounds of {count}");
     let brokers = [Broker::start(fleet, None)?, Broker::start(fleet, Some(plugin))?];
     let mut lanes = Vec::new();
-    for broker in &brokers {
+    for (broker, filter) in brokers.iter().zip(["/devices/#", "registries/#"]) {
         let id = fleet.device("ES256", 0);
         let publisher = mqtt::Client::connect(broker.port, &id, &fleet.token("ES256"))?;
         let mut subscriber = mqtt::Client::connect(broker.port, "listener", "")?;
         // Bare, everybody sees what devices publish; with the plugin, the copy under the registry's name.
-        subscriber.subscribe("#")?;
+        subscriber.subscribe(filter)?;
         lanes.push((broker, publisher, subscriber.count_in_background()));
     }
     let mut costs = [Vec::new(), Vec::new()];

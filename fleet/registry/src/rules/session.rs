@@ -22,6 +22,17 @@ pub struct Session {
     pub(crate) generation: u64,
 }
 
+impl Session {
+    /// The full name of the device with this id in the session's registry. Costs little for those it speaks for.
+    pub fn device_named(&self, id: &str) -> Result<DeviceName, Refusal> {
+        if id == self.device.id.as_str() {
+            return Ok(self.device.clone());
+        }
+        let id = self.attached.get(id).cloned().map_or_else(|| DeviceId::parse(id), Ok)?;
+        Ok(self.device.sibling(id))
+    }
+}
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -14,6 +14,9 @@ use crate::refusal::Refusal;
 use crate::rules::certificate;
 use crate::timestamp::Timestamp;
 
+/// As IoT Core had it.
+const SHORTEST_ID: usize = 3;
+
 /// A device to be made.
 #[derive(Clone, Debug)]
 pub struct NewDevice {
@@ -105,37 +108,12 @@ impl Store {
 
     /// Makes a device or gateway.
     pub fn create_device(&self, new: &NewDevice, now: Timestamp) -> Result<Device> {
-        if new.name.id.number().is_some() {
-            return Err(Error::Invalid(format!("device id '{}' must begin with a letter", new.name.id)));
-        }
-        if new.name.id.as_str().len() < 3 {
-            return Err(Error::Invalid(format!("device id '{}' is shorter than 3 characters", new.name.id)));
-        }
-        self.write(|connection| {
-            let registry = existing_registry(connection, &new.name.registry)?;
-            check_credentials(&registry, &new.credentials)?;
-            check_metadata(&new.metadata)?;
-            if find_device(connection, &new.name)?.is_some() {
-                return Err(Error::Exists(format!("device {}", new.name.id)));
-            }
-            let sql = "INSERT INTO devices (registry, id, auth_method, credentials, blocked, metadata, created) \
-                       VALUES ($1, $2, $3, $4, $5, $6, $7)";
-            let values = [
-                new.name.registry.to_string().into(),
-                new.name.id.as_str().into(),
-                new.gateway.map(AuthMethod::name).into(),
-                credentials_to_json(&new.credentials).into(),
-                new.blocked.into(),
-                to_json(&new.metadata).into(),
-                now.into(),
-            ];
-            let _ = connection.execute(sql, &values)?;
-            let device = existing_device(connection, &new.name)?;
-            let sql = "INSERT INTO configs (device, version, updated, data) VALUES ($1, 1, $2, $3)";
-            let _ = connection.execute(sql, &[device.number.into(), now.into(), (&b""[..]).into()])?;
-            note(connection, &new.name, What::Record)?;
-            Ok(device)
-        })
+        self.write(|connection| create(connection, new, now))
+    }
+
+    /// Makes all of them, or none if one is refused.
+    pub fn create_devices(&self, all: &[NewDevice], now: Timestamp) -> Result<()> {
+        self.write(|connection| all.iter().try_for_each(|new| create(connection, new, now).map(drop)))
     }
 
     /// Changes a device.
@@ -206,8 +184,8 @@ impl Store {
             let gateway = bound_to.map(|name| existing_device(connection, name)).transpose()?;
             let sql = format!(
                 "SELECT {DEVICE} FROM devices WHERE registry = $1 AND id > $2 \
-                 AND ($3 = 0 OR auth_method IS NOT NULL) \
-                 AND ($4 = 0 OR number IN (SELECT device FROM bindings WHERE gateway = $5)) ORDER BY id LIMIT $6"
+                 AND (CAST($3 AS BIGINT) = 0 OR auth_method IS NOT NULL) \
+                 AND (CAST($4 AS BIGINT) = 0 OR number IN (SELECT device FROM bindings WHERE gateway = $5)) ORDER BY id LIMIT $6"
             );
             let number = gateway.as_ref().map_or(0, |gateway| gateway.number);
             let values = [
@@ -251,6 +229,39 @@ impl Store {
             note(connection, &gateway.name, What::Record)
         })
     }
+}
+
+fn create(connection: &mut dyn Connection, new: &NewDevice, now: Timestamp) -> Result<Device> {
+    if new.name.id.number().is_some() {
+        return Err(Error::Invalid(format!("device id '{}' must begin with a letter", new.name.id)));
+    }
+    if new.name.id.as_str().len() < SHORTEST_ID {
+        return Err(Error::Invalid(format!("device id '{}' is shorter than 3 characters", new.name.id)));
+    }
+    let registry = existing_registry(connection, &new.name.registry)?;
+    check_credentials(&registry, &new.credentials)?;
+    check_metadata(&new.metadata)?;
+    if find_device(connection, &new.name)?.is_some() {
+        return Err(Error::Exists(format!("device {}", new.name.id)));
+    }
+    let sql = "INSERT INTO devices (registry, id, auth_method, credentials, blocked, metadata, created) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING number";
+    let values = [
+        new.name.registry.to_string().into(),
+        new.name.id.as_str().into(),
+        new.gateway.map(AuthMethod::name).into(),
+        credentials_to_json(&new.credentials).into(),
+        new.blocked.into(),
+        to_json(&new.metadata).into(),
+        now.into(),
+    ];
+    let rows = connection.query(sql, &values)?;
+    let number = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+    let sql = "INSERT INTO configs (device, version, updated, data) VALUES ($1, 1, $2, $3)";
+    let _ = connection.execute(sql, &[number.into(), now.into(), (&b""[..]).into()])?;
+    note(connection, &new.name, What::Record)?;
+    let NewDevice { name, gateway, credentials, blocked, metadata } = new.clone();
+    Ok(Device { name, number, gateway, credentials, blocked, metadata, created: now })
 }
 
 pub(super) fn existing_registry(connection: &mut dyn Connection, name: &RegistryName) -> Result<Registry> {

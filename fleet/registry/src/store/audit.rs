@@ -55,7 +55,7 @@ impl Store {
     /// Rows of a registry's audit trail, oldest first, each with its number.
     pub fn audit(&self, registry: &RegistryName, filter: &AuditFilter) -> Result<Vec<(i64, AuditRow)>> {
         let sql = "SELECT number, at, registry, device, via, action, allowed, code, reason FROM audit \
-                   WHERE registry = $1 AND ($2 = '' OR device = $2) AND ($3 = 0 OR allowed = 0) AND number > $4 \
+                   WHERE registry = $1 AND ($2 = '' OR device = $2) AND (CAST($3 AS BIGINT) = 0 OR allowed = 0) AND number > $4 \
                    ORDER BY number DESC LIMIT $5";
         let values: [Value; 5] = [
             registry.to_string().into(),

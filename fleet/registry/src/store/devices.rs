@@ -37,7 +37,7 @@ impl Store {
     /// The devices that are attached to a gateway and may still be: neither blocked, nor unbound where that matters.
     pub fn attached(&self, gateway: &Device) -> Result<HashSet<DeviceId>> {
         let sql = "SELECT d.id FROM attachments a JOIN devices d ON d.number = a.device \
-                   WHERE a.gateway = $1 AND d.blocked = 0 AND ($2 = 0 OR EXISTS \
+                   WHERE a.gateway = $1 AND d.blocked = 0 AND (CAST($2 AS BIGINT) = 0 OR EXISTS \
                    (SELECT 1 FROM bindings b WHERE b.gateway = a.gateway AND b.device = a.device))";
         let needs_binding = gateway.gateway.is_some_and(AuthMethod::needs_binding);
         self.read(|connection| {
