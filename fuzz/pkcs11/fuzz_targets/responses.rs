@@ -157,15 +157,19 @@ impl Tpm {
 
 /// A client of the bus, who makes two calls: for a name, and for a connection to the TPM.
 fn serve(mut bus: UnixStream, harms: &Arc<Mutex<Harms>>, recorded: &Arc<Recorded>) -> Option<()> {
-    for answer in ["OK 00\r\n", "AGREE_UNIX_FD\r\n", ""] {
+    for answer in ["OK 00\r\n", "AGREE_UNIX_FD\r\n"] {
         let mut line = Vec::new();
+        // The client sends no more than this before the answer.
         while !line.ends_with(b"\r\n") {
-            let mut byte = [0];
-            bus.read_exact(&mut byte).ok()?;
-            line.push(byte[0]);
+            let mut part = [0; 64];
+            match bus.read(&mut part).ok()? {
+                0 => return None,
+                length => line.extend(&part[..length]),
+            }
         }
         bus.write_all(answer.as_bytes()).ok()?;
     }
+    bus.read_exact(&mut [0; b"BEGIN\r\n".len()]).ok()?;
     call(&mut bus)?;
     if let Some(bytes) = harms.lock().expect("nobody panics").bus.take() {
         return bus.write_all(&bytes).ok();
