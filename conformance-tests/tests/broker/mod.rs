@@ -59,7 +59,9 @@ impl<'a> World<'a> {
 
     pub fn start(&self) {
         self.device.write("mosquitto.conf", &*self.configuration.borrow());
-        let mut command = self.device.command("mosquitto");
+        // Another version than the installed one, where the environment names it.
+        let mosquitto = std::env::var("KEYRIVET_MOSQUITTO").unwrap_or_else(|_| "mosquitto".into());
+        let mut command = self.device.command(&mosquitto);
         command.args(["-v", "-c", "mosquitto.conf"]);
         let log = format!("broker-{}.log", self.port);
         *self.broker.borrow_mut() = Some(Server::start(&mut command, self.port, &self.device.path(&log)));
