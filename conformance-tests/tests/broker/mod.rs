@@ -41,20 +41,29 @@ impl<'a> World<'a> {
 
     /// With more lines in the broker's configuration.
     pub fn with(device: &'a Device, lines: &str) -> Self {
-        let store = device.path("registry.db");
-        let fleet = Fleet::open(&store.to_string_lossy()).expect("the store opens");
+        Self::on(device, &device.path("registry.db").to_string_lossy(), lines)
+    }
+
+    /// With another database.
+    pub fn on(device: &'a Device, store: &str, lines: &str) -> Self {
+        let fleet = Fleet::open(store).expect("the store opens");
         let port = free_port();
         device.write("acl", "topic readwrite #\n");
         let configuration = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nacl_file acl\nuser root\nplugin {}\n\
-             plugin_opt_store {}\n{lines}\n",
+             plugin_opt_store {store}\n{lines}\n",
             Artefact::MosquittoPlugin.path().display(),
-            store.display(),
         );
         let this = Self { device, fleet, port, broker: RefCell::default(), configuration: RefCell::new(configuration) };
         let _ = this.registry("g", &[]);
         this.start();
         this
+    }
+
+    /// From its next start on each of its listeners has settings of its own.
+    pub fn per_listener(&self) {
+        let mut configuration = self.configuration.borrow_mut();
+        *configuration = format!("per_listener_settings true\n{configuration}");
     }
 
     pub fn start(&self) {
