@@ -28,5 +28,5 @@ pub use rabbitmq::RabbitMq;
 pub use resource_manager::ResourceManager;
 pub use server::{Server, free_port, say_hello};
 pub use token::{SO_PIN, Token};
-pub use tpm_log::Exchange;
+pub use tpm_log::{Exchange, exchanges};
 pub use wire::{Harm, Wire};

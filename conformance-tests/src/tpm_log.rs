@@ -31,8 +31,8 @@ pub(crate) fn command_code(name: &str) -> u32 {
     known.unwrap_or_else(|| panic!("no command is called {name}")).0
 }
 
-/// Every exchange in `log`, in their order.
-pub(crate) fn exchanges(log: &str) -> Vec<Exchange> {
+/// Every exchange in a log of swtpm, in their order.
+pub fn exchanges(log: &str) -> Vec<Exchange> {
     let mut found: Vec<Exchange> = Vec::new();
     // What is being read, and how many bytes of it are still to come.
     let mut reading = None;

@@ -13,6 +13,18 @@ pub(crate) fn lower_priority() {
     set_priority(1);
 }
 
+/// Runs `work`, and what it starts, as any other program.
+pub(crate) fn as_usual<T>(work: impl FnOnce() -> T) -> T {
+    let (usual, all) = (libc::sched_param { sched_priority: 0 }, processors());
+    // SAFETY: the parameter lives through the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &usual) };
+    set_affinity(0, 0..all);
+    let result = work();
+    raise_priority();
+    leave_a_processor_to_tpms();
+    result
+}
+
 fn set_priority(priority: libc::c_int) -> bool {
     let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: the parameter lives through the call.

@@ -4,6 +4,7 @@ mod cold;
 mod commands;
 mod footprint;
 mod growth;
+mod kernel;
 mod keys;
 mod sign;
 mod tls;
@@ -33,6 +34,12 @@ pub(crate) const JOBS: &[Job] = &[
     job("keys", "growth with the number of keys: 1 to 10,000", keys::run),
     job("growth", "growth with sessions and with threads", growth::run),
     job("footprint", "memory, the libraries' size, what they link", footprint::run),
+    Job {
+        name: "kernel",
+        about: "commands at the TPM over the kernel's resource manager, in a virtual machine",
+        on_request: true,
+        run: kernel::run,
+    },
 ];
 
 const fn job(name: &'static str, about: &'static str, run: fn(&Bench, &mut Report)) -> Job {
