@@ -46,6 +46,9 @@ softhsm2-util                                       softhsm2
 /usr/lib/python3/dist-packages/PyKCS11/__init__.py  python3-pykcs11
 flock                                               util-linux
 unshare                                             util-linux
+/usr/include/mosquitto_plugin.h                     mosquitto-dev
+/usr/include/mosquitto.h                            libmosquitto-dev
+/usr/lib/python3/dist-packages/paho/mqtt/client.py  python3-paho-mqtt
 '
 
 packages_for_fuzzing='

@@ -150,7 +150,6 @@ END
 keyrivet-server gateway bind --gateway gateway --device camera
 camera=$(keyrivet jwt --key camera.pem --aud my-project)
 TOKEN=$(keyrivet jwt --key 'pkcs11:token=gateway;object=rsa' --pin-file pin.txt --aud my-project)
-sleep 1
 mosquitto_pub $BROKER -i $DEVICES/gateway -u unused -P "$TOKEN" -q 1 -t /devices/camera/attach -m "{\"authorization\":\"$camera\"}"
 curl -sS --fail-with-body --cacert chain.crt -X POST -H "Authorization: Bearer $TOKEN" -H 'content-type: application/json' \
     --data '{"gateway_info": {"delegated_device_id": "camera"}, "binary_data": "Zm9v"}' -H 'cache-control: no-cache' \

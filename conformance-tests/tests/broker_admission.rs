@@ -236,3 +236,57 @@ fn clients_that_are_no_devices_are_left_to_the_brokers_own_files() {
     // A device's topics are not for others, whatever the broker's own file says.
     let _ = publish("/devices/sensor/config").says("RC:135");
 }
+
+#[test]
+fn what_no_honest_client_sends_is_refused_and_the_broker_goes_on() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let _ = world.add("sensor", &key);
+    let id = client_id("sensor");
+    let long = format!("eyJ{}.e30.AA", "A".repeat(60_000));
+    let deep = format!("{}.{}.AA", base64url(&b"[".repeat(20_000)), base64url(&b"[".repeat(20_000)));
+    for password in [long.as_bytes(), deep.as_bytes(), b"\xff\xfe.\xff.\xff", b"..", b".", b"eyJ..", &[b'.'; 65_535]] {
+        assert_ne!(raw_connect(&world, &id, password), Some(0));
+        assert_ne!(raw_connect(&world, "projects/", password), Some(0));
+    }
+    assert_eq!(raw_connect(&world, &id, key.token().as_bytes()), Some(0));
+    let _ = world.connect(&id, &key.token()).ok();
+}
+
+#[test]
+fn a_broker_that_cannot_tick_lets_nobody_in_and_says_what_to_change() {
+    let device = Device::new();
+    let world = World::with(&device, "");
+    world.stop();
+    world.per_listener();
+    world.start();
+    let key = Key::es256();
+    let _ = world.add("sensor", &key);
+    std::thread::sleep(Duration::from_millis(3100));
+    let output = world.connect(&client_id("sensor"), &key.token());
+    // Later versions tick there too.
+    if output.succeeded() {
+        assert!(!world.log().contains("mosquitto version 2.0.11 starting"), "{}", world.log());
+    } else {
+        world.wait_for_log("per_listener_settings true: nobody can be let in, set it to false");
+    }
+}
+
+/// CONNECT of MQTT 3.1.1 with any bytes as password: the code of CONNACK, `None` if there is none.
+fn raw_connect(world: &World<'_>, id: &str, password: &[u8]) -> Option<u8> {
+    use std::io::{Read as _, Write as _};
+    let mut body = b"\x00\x04MQTT\x04\xc2\x00\x00".to_vec();
+    for field in [id.as_bytes(), b"unused", password] {
+        body.extend(u16::try_from(field.len()).unwrap().to_be_bytes());
+        body.extend(field);
+    }
+    let length = body.len();
+    // The remaining length in three bytes (section 2.2.3).
+    let mut packet = vec![0x10, (length & 0x7f) as u8 | 0x80, (length >> 7 & 0x7f) as u8 | 0x80, (length >> 14) as u8];
+    packet.extend(body);
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", world.port_number())).unwrap();
+    stream.write_all(&packet).unwrap();
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).ok().map(|()| answer[3])
+}

@@ -5,7 +5,7 @@ mod broker;
 use std::time::{Duration, Instant};
 
 use broker::{Key, Subscriber, World, client_id, wait_until};
-use conformance_tests::Device;
+use conformance_tests::{Cluster, Device};
 use keyrivet_registry::{DeviceName, Event, Timestamp};
 
 #[test]
@@ -234,6 +234,42 @@ fn a_durable_session_gets_its_configuration_after_it_has_come_back() {
     let _ = world.fleet.store().set_config(&name, b"rate=1", None, Timestamp::now()).unwrap();
     again.wait_for("/devices/sensor/config rate=1");
     assert_eq!(again.output().matches("rate=1").count(), 1, "{}", again.output());
+}
+
+#[test]
+fn a_broker_that_reads_its_configuration_anew_forgets_no_subscription() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let sensor = device_subscriber(&world, "sensor", &name, &key, &["/devices/sensor/config"]);
+    let reload = ["kill", "-HUP", &world.process_id().to_string()];
+    let _ = device.run(&reload).ok();
+    world.wait_for_log("Reloading config");
+    let _ = world.fleet.store().set_config(&name, b"rate=1", None, Timestamp::now()).unwrap();
+    sensor.wait_for("/devices/sensor/config rate=1");
+}
+
+#[test]
+fn the_same_broker_works_on_postgresql() {
+    let device = Device::new();
+    let cluster = Cluster::start();
+    let world = World::on(&device, &cluster.url(), "");
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let listener = world.listen(&["registries/g/devices/#"]);
+    let sensor = device_subscriber(&world, "sensor", &name, &key, &["/devices/sensor/config"]);
+    let begin = Instant::now();
+    let _ = world.fleet.store().set_config(&name, b"rate=1", None, Timestamp::now()).unwrap();
+    sensor.wait_for("/devices/sensor/config rate=1");
+    println!("a configuration took {:?}", begin.elapsed());
+    drop(sensor);
+    let words = ["-q", "1", "-t", "/devices/sensor/state", "-m", "warm"];
+    let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
+    listener.wait_for("registries/g/devices/sensor/state warm");
+    assert_eq!(world.fleet.store().states(&name).unwrap()[0].data, b"warm");
+    let _ = world.publish(&client_id("sensor"), &Key::es256().token(), &words).fails();
+    world.wait_for_refusal(&name, "signature");
 }
 
 fn device_subscriber<'a>(

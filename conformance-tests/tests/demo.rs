@@ -11,7 +11,7 @@ fn the_demo_runs_to_its_summary_and_leaves_nothing_running() {
     let output = Command::new(demo).arg("--folder").arg(&folder).run().ok();
     let text = output.stdout();
     let summary = text.rsplit("TPM commands").next().expect("there is a summary");
-    for chapter in ["pki", "token", "csr", "mqtt", "https", "jwt", "p11kit", "proof"] {
+    for chapter in ["pki", "token", "csr", "mqtt", "https", "jwt", "registry", "p11kit", "proof"] {
         assert!(summary.contains(chapter), "no {chapter} in the summary:\n{summary}");
     }
     assert!(text.contains("SOFTWARE TPM"), "a software TPM is never used silently:\n{text}");

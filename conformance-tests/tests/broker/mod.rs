@@ -41,15 +41,18 @@ impl<'a> World<'a> {
 
     /// With more lines in the broker's configuration.
     pub fn with(device: &'a Device, lines: &str) -> Self {
-        let store = device.path("registry.db");
-        let fleet = Fleet::open(&store.to_string_lossy()).expect("the store opens");
+        Self::on(device, &device.path("registry.db").to_string_lossy(), lines)
+    }
+
+    /// With another database.
+    pub fn on(device: &'a Device, store: &str, lines: &str) -> Self {
+        let fleet = Fleet::open(store).expect("the store opens");
         let port = free_port();
         device.write("acl", "topic readwrite #\n");
         let configuration = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nacl_file acl\nuser root\nplugin {}\n\
-             plugin_opt_store {}\n{lines}\n",
+             plugin_opt_store {store}\n{lines}\n",
             Artefact::MosquittoPlugin.path().display(),
-            store.display(),
         );
         let this = Self { device, fleet, port, broker: RefCell::default(), configuration: RefCell::new(configuration) };
         let _ = this.registry("g", &[]);
@@ -57,9 +60,17 @@ impl<'a> World<'a> {
         this
     }
 
+    /// From its next start on each of its listeners has settings of its own.
+    pub fn per_listener(&self) {
+        let mut configuration = self.configuration.borrow_mut();
+        *configuration = format!("per_listener_settings true\n{configuration}");
+    }
+
     pub fn start(&self) {
         self.device.write("mosquitto.conf", &*self.configuration.borrow());
-        let mut command = self.device.command("mosquitto");
+        // Another version than the installed one, where the environment names it.
+        let mosquitto = std::env::var("KEYRIVET_MOSQUITTO").unwrap_or_else(|_| "mosquitto".into());
+        let mut command = self.device.command(&mosquitto);
         command.args(["-v", "-c", "mosquitto.conf"]);
         let log = format!("broker-{}.log", self.port);
         *self.broker.borrow_mut() = Some(Server::start(&mut command, self.port, &self.device.path(&log)));
