@@ -21,23 +21,6 @@ macro_rules! on_both_databases {
     };
 }
 
-/// The same, for what is too long to run each time.
-#[macro_export]
-macro_rules! on_both_databases_when_asked {
-    ($name:ident) => {
-        #[test]
-        #[ignore = "prints figures: run it with --release --run-ignored only --no-capture"]
-        fn sqlite() {
-            $name(&world::World::sqlite());
-        }
-        #[test]
-        #[ignore = "prints figures: run it with --release --run-ignored only --no-capture"]
-        fn postgresql() {
-            $name(&world::World::postgresql());
-        }
-    };
-}
-
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

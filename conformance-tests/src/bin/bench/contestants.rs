@@ -23,12 +23,34 @@ pub(crate) enum Contestant {
     Tpm2Pkcs11,
     /// Debian's tpm2-openssl, a key file.
     Tpm2Openssl,
+    /// A broker that lets everybody do everything.
+    NoPlugin,
+    /// A broker with our plugin, and devices that sign by RSA.
+    PluginRs256,
+    /// A broker with our plugin, and devices that sign by P-256.
+    PluginEs256,
+    /// Our server on SQLite.
+    Sqlite,
+    /// Our server on PostgreSQL.
+    PostgreSql,
 }
 
 use Contestant::{Limit, Provider, Token as OpenToken, TokenWithPin, Tpm2Openssl, Tpm2Pkcs11};
 
-/// The table's columns.
-pub(crate) const COLUMNS: [Contestant; 6] = [Limit, TokenWithPin, OpenToken, Provider, Tpm2Pkcs11, Tpm2Openssl];
+/// The table's columns, of which those are shown that hold anything.
+pub(crate) const COLUMNS: [Contestant; 11] = [
+    Limit,
+    TokenWithPin,
+    OpenToken,
+    Provider,
+    Tpm2Pkcs11,
+    Tpm2Openssl,
+    Contestant::NoPlugin,
+    Contestant::PluginRs256,
+    Contestant::PluginEs256,
+    Contestant::Sqlite,
+    Contestant::PostgreSql,
+];
 
 impl Contestant {
     /// Who of ours is compared with which peer.
@@ -53,6 +75,11 @@ impl Contestant {
             Provider => "provider",
             Tpm2Pkcs11 => "tpm2-pkcs11",
             Tpm2Openssl => "tpm2-openssl",
+            Self::NoPlugin => "no plugin",
+            Self::PluginRs256 => "plugin, RS256",
+            Self::PluginEs256 => "plugin, ES256",
+            Self::Sqlite => "SQLite",
+            Self::PostgreSql => "PostgreSQL",
         }
     }
 }

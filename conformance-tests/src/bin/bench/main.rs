@@ -5,10 +5,12 @@ mod contestants;
 mod jobs;
 mod machine;
 mod measure;
+mod registry;
 mod report;
 mod statistics;
 mod worker;
 
+use std::cell::LazyCell;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -67,8 +69,11 @@ impl Wanted {
         machine::raise_priority();
         machine::leave_a_processor_to_tpms();
         let start = Instant::now();
-        eprintln!("making keys ...");
-        let bench = Bench { arena: Arena::new(), quick: self.quick };
+        let make_keys: fn() -> Arena = || {
+            eprintln!("making keys ...");
+            Arena::new()
+        };
+        let bench = Bench { arena: LazyCell::new(make_keys), quick: self.quick };
         let mut report = Report::default();
         for job in &self.jobs {
             eprintln!("{}: {} ...", job.name, job.about);

@@ -131,8 +131,10 @@ impl Report {
 
     /// The table.
     pub(crate) fn to_text(&self) -> String {
-        let mut lines = vec![header()];
-        lines.extend(self.rows.iter().map(Row::to_text));
+        let filled = |who: &Contestant| self.rows.iter().any(|row| row.cell(*who).is_some());
+        let columns: Vec<_> = COLUMNS.into_iter().filter(filled).collect();
+        let mut lines = vec![header(&columns)];
+        lines.extend(self.rows.iter().map(|row| row.to_text(&columns)));
         let mut text = aligned(&lines);
         text += "\nEach cell: median, its spread (half the distance between the quartiles), [TPM commands of one \
                  operation]; 'limit' is the raw ESYS loop, or what the row names after 'against'.\n";
@@ -159,8 +161,8 @@ impl Report {
 }
 
 impl Row {
-    fn to_text(&self) -> Vec<String> {
-        let cells = COLUMNS.iter().map(|who| self.cell(*who).map_or_else(|| "-".into(), Cell::to_text));
+    fn to_text(&self, columns: &[Contestant]) -> Vec<String> {
+        let cells = columns.iter().map(|who| self.cell(*who).map_or_else(|| "-".into(), Cell::to_text));
         [self.name.clone(), self.unit.into()].into_iter().chain(cells).collect()
     }
 
@@ -194,8 +196,8 @@ impl Cell {
     }
 }
 
-fn header() -> Vec<String> {
-    ["", "unit"].into_iter().chain(COLUMNS.iter().map(|who| who.title())).map(String::from).collect()
+fn header(columns: &[Contestant]) -> Vec<String> {
+    ["", "unit"].into_iter().chain(columns.iter().map(|who| who.title())).map(String::from).collect()
 }
 
 /// Three significant digits, but whole numbers in full.

@@ -6,9 +6,11 @@ mod footprint;
 mod growth;
 mod kernel;
 mod keys;
+mod registry;
 mod sign;
 mod tls;
 
+use std::cell::LazyCell;
 use std::time::Duration;
 
 use crate::contestants::Arena;
@@ -40,6 +42,12 @@ pub(crate) const JOBS: &[Job] = &[
         on_request: true,
         run: kernel::run,
     },
+    Job {
+        name: "registry",
+        about: "the registry: connections, messages and memory of a broker, answers to hooks",
+        on_request: true,
+        run: registry::run,
+    },
 ];
 
 const fn job(name: &'static str, about: &'static str, run: fn(&Bench, &mut Report)) -> Job {
@@ -55,8 +63,8 @@ impl Job {
 
 /// What jobs are given.
 pub(crate) struct Bench {
-    /// Everybody's keys and TPMs.
-    pub(crate) arena: Arena,
+    /// Everybody's keys and TPMs; made when a job first asks for them.
+    pub(crate) arena: LazyCell<Arena>,
     /// A minute for all, instead of some.
     pub(crate) quick: bool,
 }

@@ -47,8 +47,9 @@ impl Client {
         self.stream.read_exact(&mut answer)
     }
 
-    /// Messages with QoS 1, at most `window` of them not acknowledged.
-    pub(crate) fn publish(&mut self, topic: &str, count: usize, window: usize) -> Result<()> {
+    /// Messages with QoS 1, `window` of them at a time, all acknowledged before the next ones, until the time is over.
+    /// Answers how many.
+    pub(crate) fn publish(&mut self, topic: &str, window: usize, time: Duration) -> Result<usize> {
         let mut messages = Vec::new();
         for identifier in 1..=window {
             let mut body = Vec::new();
@@ -58,11 +59,13 @@ impl Client {
             messages.extend(packet(0x32, &body));
         }
         let mut answers = vec![0; 4 * window];
-        for _ in 0..count / window {
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed() < time {
             self.stream.write_all(&messages)?;
             self.stream.read_exact(&mut answers)?;
+            count += window;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Counts what arrives, on a thread of its own.

@@ -1,0 +1,77 @@
+//! A mosquitto with or without the plugin.
+
+use std::io::{Error, Result};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use conformance_tests::{Artefact, free_port};
+
+use super::fleet::Fleet;
+
+/// A running mosquitto.
+pub(crate) struct Broker {
+    process: Child,
+    pub(crate) port: u16,
+}
+
+impl Broker {
+    /// One that asks the registry, or one that lets everybody do everything.
+    pub(crate) fn start(fleet: &Fleet, with_plugin: bool) -> Result<Self> {
+        let (port, folder) = (free_port(), fleet.folder());
+        let mut text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_type error\nmax_queued_messages 0\n\
+             set_tcp_nodelay true\n"
+        );
+        if with_plugin {
+            let (plugin, acl) = (Artefact::MosquittoPlugin.path(), folder.join("acl"));
+            std::fs::write(&acl, "topic read #\n")?;
+            let (plugin, store, acl) = (plugin.display(), fleet.url(), acl.display());
+            text.push_str(&format!("plugin {plugin}\nplugin_opt_store {store}\nacl_file {acl}\n"));
+        }
+        let file = folder.join(format!("mosquitto-{port}.conf"));
+        std::fs::write(&file, text)?;
+        // A processor of its own, where there are two: who is woken by its answers must not take its place.
+        let mut command = Command::new("taskset");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin")).args(["-c", "0", "mosquitto", "-c"]).arg(file);
+        let mut this = Self { process: command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?, port };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if Instant::now() > deadline || !matches!(this.process.try_wait(), Ok(None)) {
+                return Err(Error::other("mosquitto does not listen"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        this.settle();
+        Ok(this)
+    }
+
+    /// Processor time of all its threads so far.
+    pub(crate) fn processor(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id()))?;
+        let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        pages.map(|pages| pages * 4096).ok_or_else(|| Error::other("statm cannot be read"))
+    }
+
+    /// Gives its threads time to write what they have gathered.
+    pub(crate) fn settle(&self) {
+        std::thread::sleep(Duration::from_millis(600));
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
