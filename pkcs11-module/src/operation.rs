@@ -12,23 +12,23 @@ use crate::mechanism::{self, Mechanism, Work};
 use crate::session::Session;
 use crate::signature::{Recovery, Signing, Verification};
 
-/// An operation of one kind.
+/// An operation of one kind. Its state lies elsewhere, so that sessions in which nothing runs are small.
 #[derive(Default)]
 pub(crate) enum Operation<T> {
     /// None runs.
     #[default]
     Idle,
     /// Initialised; it may be done at once or in parts.
-    Begun(T),
+    Begun(Box<T>),
     /// Data was given in parts: only the `Final` function ends it.
-    InParts(T),
+    InParts(Box<T>),
 }
 
 impl<T> Operation<T> {
     /// Starts one, unless one runs.
     pub(crate) fn begin(&mut self, make: impl FnOnce() -> Result<T>) -> Result<()> {
         let Self::Idle = self else { return Err(Error(CKR_OPERATION_ACTIVE)) };
-        *self = Self::Begun(make()?);
+        *self = Self::Begun(Box::new(make()?));
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl<T> Operation<T> {
 
     /// Adds to it; ends it if that fails.
     pub(crate) fn part<R>(&mut self, add: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
-        let mut state = self.end()?;
+        let mut state = self.take()?;
         let result = add(&mut state)?;
         *self = Self::InParts(state);
         Ok(result)
@@ -66,6 +66,10 @@ impl<T> Operation<T> {
 
     /// Ends it.
     pub(crate) fn end(&mut self) -> Result<T> {
+        self.take().map(|state| *state)
+    }
+
+    fn take(&mut self) -> Result<Box<T>> {
         match std::mem::take(self) {
             Self::Idle => Err(Error(CKR_OPERATION_NOT_INITIALIZED)),
             Self::Begun(state) | Self::InParts(state) => Ok(state),
@@ -262,7 +266,7 @@ impl Session {
         let mut operations = self.operations();
         // "Even if that session has active cryptographic or object search operations": those are cancelled.
         operations.cancel(CK_FLAGS::MAX);
-        operations.digest = Operation::InParts(saved);
+        operations.digest = Operation::InParts(Box::new(saved));
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ impl<T> PerProcess<T> {
 
     /// This process's value; `make` makes it the first time.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
-        let process = std::process::id();
+        let process = crate::ffi::process_id();
         let mut make = Some(make);
         let mut slot = &self.first;
         loop {
@@ -64,7 +64,7 @@ impl<T> Default for PerProcess<T> {
 
 impl<T> Drop for Stamped<T> {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
+        if self.process != crate::ffi::process_id() {
             std::mem::forget(self.value.take());
         }
     }

@@ -1,5 +1,7 @@
 //! What keeps the machine's own ways out of the measurements.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Has this process, and every one that it starts, come before other work on the machine, where it may: with ordinary
 /// priorities, even high ones, each wake-up waits for somebody's time slice, and there are two in every TPM command.
 pub(crate) fn raise_priority() {
@@ -31,19 +33,23 @@ fn set_priority(priority: libc::c_int) -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameter) == 0 }
 }
 
+/// Whether a processor is left to the TPMs.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
 /// A TPM is a device with a processor of its own. So software TPMs get the first one, if there are several, and
 /// everything else the others: otherwise a client's threads would take time from the TPM, and who shares a processor
 /// with it would be luck.
 pub(crate) fn leave_a_processor_to_tpms() {
     let processors = processors();
     if processors > 1 {
+        LEFT.store(true, Ordering::Relaxed);
         set_affinity(0, 1..processors);
     }
 }
 
 /// Puts a software TPM, or the resource manager in front of it, where no client is.
 pub(crate) fn place_tpm(process: u32) {
-    if processors() > 1 {
+    if LEFT.load(Ordering::Relaxed) {
         let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
         threads.for_each(|thread| set_affinity(thread, 0..1));

@@ -29,6 +29,10 @@ fn main() -> ExitCode {
             }
         };
     }
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
     match Wanted::parse(&arguments) {
         Ok(wanted) => wanted.run(),
         Err(reason) => {
@@ -43,16 +47,18 @@ struct Wanted {
     quick: bool,
     json: bool,
     strict: bool,
+    polite: bool,
 }
 
 impl Wanted {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut this = Self { jobs: Vec::new(), quick: false, json: false, strict: false };
+        let mut this = Self { jobs: Vec::new(), quick: false, json: false, strict: false, polite: false };
         for argument in arguments {
             match argument.as_str() {
                 "--quick" => this.quick = true,
                 "--json" => this.json = true,
                 "--strict" => this.strict = true,
+                "--polite" => this.polite = true,
                 name => {
                     this.jobs.push(JOBS.iter().find(|job| job.name == name).ok_or(format!("there is no job '{name}'"))?)
                 }
@@ -66,8 +72,10 @@ impl Wanted {
 
     fn run(&self) -> ExitCode {
         contestants::require_release_build();
-        machine::raise_priority();
-        machine::leave_a_processor_to_tpms();
+        if !self.polite {
+            machine::raise_priority();
+            machine::leave_a_processor_to_tpms();
+        }
         let start = Instant::now();
         let make_keys: fn() -> Arena = || {
             eprintln!("making keys ...");
@@ -95,9 +103,12 @@ fn usage() -> String {
         format!("  {:12}{}{}\n", job.name, job.about, if job.on_request { " (only when named)" } else { "" })
     });
     format!(
-        "usage: conformance-tests/bench [--quick] [--json] [--strict] [JOB...]\n\n  --quick     less than a minute, and \
-         rougher\n  --json      every value, instead of the table\n  --strict    fail if a goal is missed\n\njobs (all, if \
-         none is named):\n{}",
+        "usage: conformance-tests/bench [--quick] [--json] [--strict] [--polite] [JOB...]\n\n  \
+         --quick     a minute and a half, and rougher\n  \
+         --json      every value, instead of the table\n  \
+         --strict    fail if a goal is missed\n  \
+         --polite    no real-time priority (which root gives it) and no processor kept for the TPMs\n\n\
+         jobs (all, if none is named):\n{}",
         jobs.collect::<String>()
     )
 }

@@ -33,7 +33,7 @@ fn sessions(bench: &Bench, report: &mut Report) {
     }
     for (place, number) in SESSIONS.into_iter().enumerate() {
         let mut time = Row::new(format!("open and close a session beside {number}"), "µs", Better::Lower);
-        let mut memory = Row::new(format!("memory of {number} sessions"), "KiB", Better::Lower);
+        let mut memory = Row::informative(format!("memory of {number} sessions"), "KiB");
         for (who, answers) in contestants.into_iter().zip(&measured) {
             let series = |of: fn(&(f64, f64)) -> f64| {
                 let costs = |answer: &Result<Costs, String>| {
