@@ -41,8 +41,12 @@ impl Artefact {
     }
 }
 
-/// The profile's directory in cargo's target directory: a running test lies in its `deps`, the benchmark in itself.
+/// The profile's directory in cargo's target directory: a running test lies in its `deps`, the benchmark in itself. Or where
+/// the libraries were built in another way (`conformance-tests/sanitize`).
 fn build_directory() -> PathBuf {
+    if let Some(directory) = std::env::var_os("KEYRIVET_LIBRARIES") {
+        return directory.into();
+    }
     let program = std::env::current_exe().expect("a running program has a path");
     let mut directory = program.parent().expect("a program lies in a directory");
     if directory.ends_with("deps") {

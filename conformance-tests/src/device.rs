@@ -138,6 +138,10 @@ impl Device {
         self.wait_for_own_turn_to_end();
         let mut command = Command::new(program);
         command.current_dir(&self.folder).env_clear().envs(self.environment()).envs(self.variables.borrow().clone());
+        if program.starts_with("tpm2_") {
+            // They load nothing of ours, and wait for themselves at their end with a sanitizer's runtime.
+            command.env_remove("LD_PRELOAD");
+        }
         command
     }
 
@@ -335,7 +339,10 @@ impl Device {
 
     fn environment(&self) -> Vec<(&'static str, String)> {
         let text = |path: PathBuf| path.into_os_string().into_string().expect("the test's folder has a UTF-8 name");
-        vec![
+        // A sanitizer's runtime, and its settings, are for every program that loads our libraries.
+        let sanitizer = ["LD_PRELOAD", "ASAN_OPTIONS", "TSAN_OPTIONS"]
+            .map(|name| std::env::var(name).ok().map(|value| (name, value)));
+        let usual = [
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
             ("HOME", text(self.folder.clone())),
             ("LANG", "C.UTF-8".into()),
@@ -345,7 +352,8 @@ impl Device {
             ("OPENSSL_MODULES", text(self.path("modules"))),
             ("PKCS11_MODULE_PATH", self.module()),
             ("TPM2TOOLS_TCTI", self.tcti()),
-        ]
+        ];
+        usual.into_iter().chain(sanitizer.into_iter().flatten()).collect()
     }
 }
 

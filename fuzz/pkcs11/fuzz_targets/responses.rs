@@ -182,7 +182,7 @@ fn serve(mut bus: UnixStream, harms: &Arc<Mutex<Harms>>, recorded: &Arc<Recorded
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [theirs.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(&bus, &[IoSlice::new(&reply(2, 1))], &mut control, SendFlags::empty()).ok()?;
+    sendmsg(&bus, &[IoSlice::new(&reply(2, 1))], &mut control, SendFlags::NOSIGNAL).ok()?;
     let (harms, recorded) = (harms.clone(), recorded.clone());
     std::thread::spawn(move || {
         while let Some(command) = message(&mut ours) {
