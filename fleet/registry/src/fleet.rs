@@ -182,14 +182,15 @@ impl Fleet {
     ) -> Result<(), Refusal> {
         match topic.channel {
             Channel::State => self.set_state(&session.device_named(topic.device)?, payload, now)?,
-            Channel::Events(_) if topic.device == session.device.id.as_str() => {
-                // Once a second is often enough to know when it was last heard of.
-                if session.event_noted != now.seconds() {
-                    session.event_noted = now.seconds();
-                    self.note_event(&session.device, now);
-                }
+            Channel::Events(_) if topic.device != session.device.id.as_str() => {
+                self.note_event(&session.device_named(topic.device)?, now);
             }
-            Channel::Events(_) => self.note_event(&session.device_named(topic.device)?, now),
+            // Once a second is often enough to know when it was last heard of.
+            Channel::Events(_) if session.event_noted == now.seconds() => {}
+            Channel::Events(_) => {
+                session.event_noted = now.seconds();
+                self.note_event(&session.device, now);
+            }
             _ => {}
         }
         Ok(())
