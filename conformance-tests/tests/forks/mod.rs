@@ -40,8 +40,7 @@ pub(crate) fn child(way: Way, work: impl FnOnce()) -> Child {
         return Child(process, way);
     }
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    // SAFETY: a number of seconds.
-    unsafe { alarm(60) };
+    have_another_minute();
     if catch_unwind(AssertUnwindSafe(work)).is_err() {
         // SAFETY: ends the process.
         unsafe { _exit(101) };
@@ -59,6 +58,12 @@ pub(crate) fn child(way: Way, work: impl FnOnce()) -> Child {
     loop {
         let _ = kill_process(rustix::process::getpid(), signal);
     }
+}
+
+/// Called by a child that goes on: it has not hung.
+pub(crate) fn have_another_minute() {
+    // SAFETY: a number of seconds.
+    unsafe { alarm(60) };
 }
 
 impl Child {

@@ -1,6 +1,7 @@
 //! libcrypto with the provider built in, so that the fuzzer sees through it.
 #![allow(dead_code)]
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
@@ -42,7 +43,6 @@ unsafe extern "C" {
         properties: *const c_char,
     ) -> *mut c_void;
     fn OSSL_DECODER_from_bio(decoder: *mut c_void, bio: *mut BIO) -> c_int;
-    fn OSSL_DECODER_CTX_free(decoder: *mut c_void);
     fn EVP_PKEY_CTX_new_from_name(
         context: *mut OSSL_LIB_CTX,
         name: *const c_char,
@@ -91,19 +91,40 @@ fn context() -> *mut OSSL_LIB_CTX {
 }
 
 /// Whatever key OpenSSL finds in a file of this form (`PEM` or `DER`).
-pub fn decode(content: &[u8], form: Option<&CStr>) -> *mut EVP_PKEY {
-    let form = form.map_or(null(), CStr::as_ptr);
-    let mut key = null_mut();
-    // SAFETY: the stream reads bytes that outlive it; all is freed once.
+pub fn decode(content: &[u8], form: Option<&'static CStr>) -> *mut EVP_PKEY {
+    let decoder = decoder(form);
+    // SAFETY: the stream reads bytes that outlive it and is freed once; the decoder and the place of its key last.
     unsafe {
         let bio = BIO_new_mem_buf(content.as_ptr().cast(), content.len() as c_int);
-        let decoder = OSSL_DECODER_CTX_new_for_pkey(&mut key, form, null(), null(), 0, context(), null());
-        OSSL_DECODER_from_bio(decoder, bio);
-        OSSL_DECODER_CTX_free(decoder);
+        OSSL_DECODER_from_bio(decoder.context, bio);
         BIO_free_all(bio);
         ERR_clear_error();
+        std::mem::replace(&mut *decoder.key, null_mut())
     }
-    key
+}
+
+/// OpenSSL's, and where it leaves the key.
+#[derive(Clone, Copy)]
+struct Decoder {
+    context: *mut c_void,
+    key: *mut *mut EVP_PKEY,
+}
+
+/// The decoder for this form. To gather all that could be of use takes OpenSSL longer than any input.
+fn decoder(form: Option<&'static CStr>) -> Decoder {
+    thread_local!(static DECODERS: RefCell<Vec<(Option<&'static CStr>, Decoder)>> = RefCell::default());
+    DECODERS.with_borrow_mut(|decoders| {
+        if let Some((_, known)) = decoders.iter().find(|(known, _)| *known == form) {
+            return *known;
+        }
+        let key = Box::into_raw(Box::new(null_mut()));
+        let name = form.map_or(null(), CStr::as_ptr);
+        // SAFETY: C strings, a valid context, and a place that lasts.
+        let new = unsafe { OSSL_DECODER_CTX_new_for_pkey(key, name, null(), null(), 0, context(), null()) };
+        assert!(!new.is_null());
+        decoders.push((form, Decoder { context: new, key }));
+        decoders[decoders.len() - 1].1
+    })
 }
 
 /// A context for keys of this type.

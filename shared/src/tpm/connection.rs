@@ -2,7 +2,6 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::fork;
@@ -242,11 +241,4 @@ pub(super) fn register_process_hooks(at_exit: extern "C" fn()) {
         crate::ffi::at_exit(at_exit);
         crate::ffi::at_fork(fork::before_fork, fork::after_fork_in_parent, close_in_child);
     });
-}
-
-/// A thread that takes none of the host's signals; `None` if the system gives no thread.
-pub(super) fn spawn_quietly(work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
-    crate::ffi::with_signals_blocked(|| {
-        std::thread::Builder::new().name("keyrivet".into()).stack_size(128 * 1024).spawn(work).ok()
-    })
 }

@@ -1,5 +1,6 @@
 //! The TPM: one connection per process and TPM, held for a burst of uses. All its response codes end here.
 
+mod burst;
 mod capability;
 mod connection;
 mod dbus;
@@ -13,16 +14,15 @@ mod sapi;
 mod session;
 mod tabrmd;
 pub(crate) mod template;
+mod thread;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mutex::Mutex;
 use crate::process::PerProcess;
-use fair::FairMutex;
+use burst::Burst;
 
 pub use capability::PinTries;
 pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout, read_nv, read_pcrs, read_random};
@@ -44,15 +44,7 @@ pub(crate) struct Tpm {
 /// What a process has of one TPM.
 struct Link {
     config: Arc<Config>,
-    /// Whoever calls ends the reaper's wait.
-    held: FairMutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    connection: Option<Connection>,
-    last_use: Option<Instant>,
-    reaper: Option<JoinHandle<()>>,
+    burst: Arc<Burst<Connection>>,
 }
 
 impl Tpm {
@@ -73,7 +65,8 @@ impl Tpm {
         if links.is_empty() {
             connection::register_process_hooks(release_at_exit);
         }
-        let link = Arc::new(Link { config: self.config.clone(), held: FairMutex::default() });
+        let burst = Arc::new(Burst::new(self.config.hold));
+        let link = Arc::new(Link { config: self.config.clone(), burst });
         links.push(link.clone());
         link
     }
@@ -82,76 +75,42 @@ impl Tpm {
     ///
     /// `operation` runs once more, over a new connection, if the one that was held turns out to be broken.
     pub(crate) fn with<T>(&self, mut operation: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
-        let link = self.link();
-        let mut held = link.held.lock();
-        if let Some(connection) = held.connection.take() {
-            held.connection = connection.continue_burst(&self.config);
-        }
-        let fresh = held.connection.is_none();
-        let mut result = held.run(&self.config, &mut operation);
-        if !fresh && result.as_ref().is_err_and(response::is_transport_failure) {
-            result = held.run(&self.config, &mut operation);
-        }
-        held.last_use = Some(Instant::now());
-        if held.connection.is_some() && held.reaper.is_none() {
-            held.reaper = connection::spawn_quietly({
-                let link = link.clone();
-                move || link.reap()
-            });
-            if held.reaper.is_none() {
-                held.connection = None;
+        let result = self.link().burst.with(|held| {
+            *held = held.take().and_then(|connection| connection.continue_burst(&self.config));
+            let fresh = held.is_none();
+            let result = run(held, &self.config, &mut operation);
+            match &result {
+                Err(error) if !fresh && response::is_transport_failure(error) => {
+                    run(held, &self.config, &mut operation)
+                }
+                _ => result,
             }
-        }
+        });
         result.map_err(|error| response::explain(error, &self.config))
     }
 
     /// Ends the burst now.
     pub(crate) fn release(&self) {
-        let link = self.link();
-        let mut held = link.held.lock();
-        held.connection = None;
-        let reaper = held.reaper.take();
-        link.held.call();
-        drop(held);
-        if let Some(reaper) = reaper {
-            // It only waits for the lock that we just gave back.
-            let _ = reaper.join();
-        }
+        self.link().burst.end();
     }
 }
 
-impl Held {
-    fn run<T>(&mut self, config: &Config, operation: &mut impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => Connection::open(config)?,
-        };
-        let result = connection.run(operation);
-        match &result {
-            // Nothing that passed over a broken connection can be trusted or flushed through it.
-            Err(error) if response::is_transport_failure(error) => connection.abandon(),
-            _ => self.connection = Some(connection),
-        }
-        result
+fn run<T>(
+    held: &mut Option<Connection>,
+    config: &Config,
+    operation: &mut impl FnMut(&mut Connection) -> Result<T>,
+) -> Result<T> {
+    let mut connection = match held.take() {
+        Some(connection) => connection,
+        None => Connection::open(config)?,
+    };
+    let result = connection.run(operation);
+    match &result {
+        // Nothing that passed over a broken connection can be trusted or flushed through it.
+        Err(error) if response::is_transport_failure(error) => connection.abandon(),
+        _ => *held = Some(connection),
     }
-}
-
-impl Link {
-    /// The reaper: waits until nothing was used for a while, releases everything, ends.
-    fn reap(&self) {
-        let mut held = self.held.lock();
-        while held.connection.is_some() {
-            let last_use = held.last_use.unwrap_or_else(Instant::now);
-            let deadline = last_use + self.config.hold;
-            if Instant::now() >= deadline {
-                held.connection = None;
-            } else {
-                held = held.wait_until(deadline);
-            }
-        }
-        // `release` takes the handle to join us; otherwise nobody will.
-        held.reaper = None;
-    }
+    result
 }
 
 /// Most programs leave without saying so.
@@ -159,9 +118,7 @@ extern "C" fn release_at_exit() {
     let patience = std::time::Duration::from_secs(2);
     let Some(links) = LINKS.get().try_lock_for(patience) else { return };
     for link in links.iter() {
-        if let Some(mut held) = link.held.try_lock_for(patience) {
-            held.connection = None;
-        }
+        link.burst.end_within(patience);
     }
 }
 

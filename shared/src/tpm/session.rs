@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) handle: u32,
     key: Zeroizing<Vec<u8>>,
     nonce_caller: [u8; NONCE_LENGTH],
+    /// Ours for the next command, where there was time to draw it.
+    next_nonce: Option<[u8; NONCE_LENGTH]>,
     nonce_tpm: Vec<u8>,
 }
 
@@ -152,13 +154,22 @@ impl Session {
             Some(salt) => kdfa(&salt.value, b"ATH", &nonce_tpm, &nonce_caller, 32),
             None => Zeroizing::new(Vec::new()),
         };
-        Self { handle, key, nonce_caller, nonce_tpm }
+        Self { handle, key, nonce_caller, next_nonce: None, nonce_tpm }
     }
 
     /// Begins a command: rolls our nonce, which is returned.
     pub(crate) fn roll(&mut self) -> Result<[u8; NONCE_LENGTH]> {
-        random::fill(&mut self.nonce_caller)?;
+        self.nonce_caller = match self.next_nonce.take() {
+            Some(nonce) => nonce,
+            None => nonce()?,
+        };
         Ok(self.nonce_caller)
+    }
+
+    /// Draws our nonce for the next command: while the TPM works on this one, that costs no time.
+    pub(crate) fn draw_ahead(&mut self) {
+        // What fails here fails again when the nonce is needed, where it can be told.
+        self.next_nonce = nonce().ok();
     }
 
     /// Encrypts the first parameter of a command, without its size field (Part 1, 21.3).
@@ -320,7 +331,13 @@ mod tests {
     fn session() -> Session {
         let mut caller = [0; NONCE_LENGTH];
         caller.copy_from_slice(&bytes(32..64));
-        Session { handle: 1, key: Zeroizing::new(bytes(0..32)), nonce_caller: caller, nonce_tpm: bytes(64..96) }
+        Session {
+            handle: 1,
+            key: Zeroizing::new(bytes(0..32)),
+            nonce_caller: caller,
+            next_nonce: None,
+            nonce_tpm: bytes(64..96),
+        }
     }
 
     /// Part 1, 16.7, 16.8 and 19.6.5, put together by another implementation of SHA-256 and HMAC (Python's).

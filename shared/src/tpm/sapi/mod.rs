@@ -161,12 +161,14 @@ impl Sapi {
             let (start, timeout) = (Instant::now(), self.timeout);
             let exchange = self.connects_each_time.then(Exchange::begin);
             // SAFETY: the command was prepared and authorised above, in this context.
-            let code = unsafe {
-                match Tss2_Sys_ExecuteAsync(context) {
-                    TSS2_RC_SUCCESS => Tss2_Sys_ExecuteFinish(context, timeout),
-                    code => code,
+            let mut code = unsafe { Tss2_Sys_ExecuteAsync(context) };
+            if code == TSS2_RC_SUCCESS {
+                if let Auth::Hmac { session, .. } = auth {
+                    session.draw_ahead();
                 }
-            };
+                // SAFETY: the command was sent above.
+                code = unsafe { Tss2_Sys_ExecuteFinish(context, timeout) };
+            }
             drop(exchange);
             log::write(
                 Topic::Tpm,
