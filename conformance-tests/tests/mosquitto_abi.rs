@@ -49,8 +49,6 @@ fn the_copy_of_the_plugin_interface_is_what_the_installed_headers_say() {
         ("MOSQ_ERR_UNKNOWN", abi::ERR_UNKNOWN),
         ("MOSQ_ERR_PLUGIN_DEFER", abi::ERR_PLUGIN_DEFER),
         ("MOSQ_ERR_QOS_NOT_SUPPORTED", abi::ERR_QOS_NOT_SUPPORTED),
-        ("MQTT_PROTOCOL_V31", abi::MQTT_3_1),
-        ("MQTT_PROTOCOL_V311", abi::MQTT_3_1_1),
         ("MOSQ_LOG_NOTICE", abi::LOG_NOTICE),
         ("MOSQ_LOG_ERR", abi::LOG_ERR),
     ] {
@@ -80,7 +78,6 @@ int (*const callback_unregister)(mosquitto_plugin_id_t *, int, callback, const v
 void (*const log_printf)(int, const char *, ...) = mosquitto_log_printf;
 const char *(*const client_id)(const struct mosquitto *) = mosquitto_client_id;
 bool (*const client_clean_session)(const struct mosquitto *) = mosquitto_client_clean_session;
-int (*const client_protocol_version)(const struct mosquitto *) = mosquitto_client_protocol_version;
 void *(*const client_certificate)(const struct mosquitto *) = mosquitto_client_certificate;
 int (*const kick_client_by_clientid)(const char *, bool) = mosquitto_kick_client_by_clientid;
 int (*const broker_publish_copy)(const char *, const char *, int, const void *, int, bool, mosquitto_property *) =

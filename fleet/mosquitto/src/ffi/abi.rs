@@ -27,9 +27,6 @@ pub const ERR_UNKNOWN: c_int = 13;
 pub const ERR_PLUGIN_DEFER: c_int = 17;
 pub const ERR_QOS_NOT_SUPPORTED: c_int = 24;
 
-pub const MQTT_3_1: c_int = 3;
-pub const MQTT_3_1_1: c_int = 4;
-
 pub const LOG_NOTICE: c_int = 2;
 pub const LOG_ERR: c_int = 8;
 
@@ -128,7 +125,6 @@ unsafe extern "C" {
     pub fn mosquitto_log_printf(level: c_int, fmt: *const c_char, ...);
     pub fn mosquitto_client_id(client: *const mosquitto) -> *const c_char;
     pub fn mosquitto_client_clean_session(client: *const mosquitto) -> bool;
-    pub fn mosquitto_client_protocol_version(client: *const mosquitto) -> c_int;
     pub fn mosquitto_client_certificate(client: *const mosquitto) -> *mut c_void;
     pub fn mosquitto_kick_client_by_clientid(clientid: *const c_char, with_will: bool) -> c_int;
     pub fn mosquitto_broker_publish_copy(

@@ -110,13 +110,6 @@ impl<'a> ClientRef<'a> {
         unsafe { abi::mosquitto_client_clean_session(self.client.as_ptr()) }
     }
 
-    /// Whether the broker tells it by a reason code what became of a message: MQTT 5, and what may come after it.
-    pub(crate) fn is_told_reasons(self) -> bool {
-        // SAFETY: the client is alive.
-        let version = unsafe { abi::mosquitto_client_protocol_version(self.client.as_ptr()) };
-        !matches!(version, abi::MQTT_3_1 | abi::MQTT_3_1_1)
-    }
-
     /// The certificate (DER) that it has shown in the TLS handshake; the broker has checked it by its `cafile`.
     pub(crate) fn certificate(self) -> Option<Vec<u8>> {
         // SAFETY: the client is alive. What comes back is null or an X509 that is ours to free.
