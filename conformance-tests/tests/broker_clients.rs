@@ -37,7 +37,10 @@ def on_message(client, userdata, message):
 def on_publish(client, userdata, mid):
     print('acknowledged', mid, flush=True)
 
-client = mqtt.Client(client_id='projects/%s/locations/%s/registries/%s/devices/%s' % (project, region, registry, device))
+# paho 2 wants to be told that the program was written for paho 1.
+version = [mqtt.CallbackAPIVersion.VERSION1] if hasattr(mqtt, 'CallbackAPIVersion') else []
+name = 'projects/%s/locations/%s/registries/%s/devices/%s' % (project, region, registry, device)
+client = mqtt.Client(*version, client_id=name)
 client.username_pw_set(username='unused', password=token())
 client.tls_set(ca_certs='ca.crt', tls_version=ssl.PROTOCOL_TLSv1_2)
 client.on_connect, client.on_message, client.on_publish = on_connect, on_message, on_publish

@@ -5,8 +5,9 @@ mod broker;
 use std::time::{Duration, Instant};
 
 use broker::{Key, Subscriber, World, client_id, wait_until};
-use conformance_tests::{Cluster, Device};
+use conformance_tests::{Artefact, Cluster, Device, Run as _, free_port};
 use keyrivet_registry::{DeviceName, Event, Timestamp};
+use serde_json::{Value, json};
 
 #[test]
 fn each_refused_topic_size_and_quality_is_explained() {
@@ -70,25 +71,28 @@ fn subscriptions_to_anything_but_ones_own_are_refused() {
 #[test]
 fn the_original_of_an_event_reaches_nobody_and_nothing_of_a_device_is_retained() {
     let device = Device::new();
-    let world = World::new(&device);
+    // With this setting mosquitto ends the connection of a client whose message a plugin denies.
+    let world = World::with(&device, "max_queued_messages 0");
     let key = Key::es256();
     let _ = world.add("sensor", &key);
     let everything = world.listen(&["#", "/devices/#"]);
-    let publish = |message: &str| {
-        let words = ["-q", "1", "-r", "-t", "/devices/sensor/events/alerts/fire", "-m", message];
+    let publish = |version: &str, qos: &str, message: &str| {
+        let words = ["-V", version, "-q", qos, "-r", "-t", "/devices/sensor/events/alerts/fire", "-m", message];
         let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
+        everything.wait_for(&format!("registries/g/devices/sensor/events/alerts/fire {message}"));
     };
-    publish("hot");
-    everything.wait_for("registries/g/devices/sensor/events/alerts/fire hot");
-    publish("hotter");
-    everything.wait_for("registries/g/devices/sensor/events/alerts/fire hotter");
+    let cases = ["311", "5"].into_iter().flat_map(|version| ["0", "1"].map(|qos| (version, qos)));
+    let messages: Vec<_> = cases.map(|(version, qos)| (version, qos, format!("hot-{version}-{qos}"))).collect();
+    for (version, qos, message) in &messages {
+        publish(version, qos, message);
+    }
     let lines: Vec<_> = everything.output().lines().filter(|line| line.contains(" hot")).map(str::to_owned).collect();
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    drop(everything);
+    assert_eq!(lines.len(), messages.len(), "{lines:?}");
+    assert!(!world.log().contains("keyrivet: refused"), "{}", world.log());
     let later = world.subscribe("later", &["-i", "later"], &["#"]);
-    publish("hottest");
+    publish("5", "1", "hottest");
     later.wait_for("hottest");
-    assert!(!later.output().contains("hotter"), "{}", later.output());
+    assert!(!later.output().contains("hot-"), "{}", later.output());
 }
 
 #[test]
@@ -270,6 +274,67 @@ fn the_same_broker_works_on_postgresql() {
     assert_eq!(world.fleet.store().states(&name).unwrap()[0].data, b"warm");
     let _ = world.publish(&client_id("sensor"), &Key::es256().token(), &words).fails();
     world.wait_for_refusal(&name, "signature");
+}
+
+#[test]
+fn the_events_command_shows_what_devices_publish() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    for id in ["sensor", "camera"] {
+        let _ = world.add(id, &key);
+    }
+    let broker = format!("mqtt://127.0.0.1:{}", world.port());
+    let events = |more: &[&str]| {
+        let mut command = device.command(&Artefact::Server.path().to_string_lossy());
+        let _ = command.args(["events", "--broker", &broker]).args(more);
+        command
+    };
+    let _ = events(&["--timeout", "1"]).run().fails_with("no event came in time");
+    let nobody = format!("mqtt://127.0.0.1:{}", free_port());
+    let refused =
+        device.command(&Artefact::Server.path().to_string_lossy()).args(["events", "--broker", &nobody]).run();
+    let _ = refused.fails_with(&format!("the broker at {nobody}")).fails_with("--broker");
+
+    let all = device.path("all");
+    let mut following = events(&["--follow"]);
+    let mut following = following.stdout(std::fs::File::create(&all).unwrap()).spawn().expect("it starts");
+    let one = device.path("one");
+    let mut counted = events(&["--device", "camera", "--count", "1", "--timeout", "20"]);
+    let mut counted = counted.stdout(std::fs::File::create(&one).unwrap()).spawn().expect("it starts");
+    for process in [&following, &counted] {
+        // SUBSCRIBE comes after it in the log, and before any publisher's connection.
+        world.wait_for_log(&format!("Sending SUBACK to keyrivet-events-{}", process.id()));
+    }
+    let publish = |id: &str, topic: &str, data: &str| {
+        let words = ["-q", "1", "-t", topic, "-m", data];
+        let _ = world.publish(&client_id(id), &key.token(), &words).ok();
+    };
+    publish("sensor", "/devices/sensor/events", "warm");
+    publish("sensor", "/devices/sensor/state", "no event");
+    publish("camera", "/devices/camera/events/night", "a \"dark\" picture");
+    device.write("bytes", [0xff, 0x00]);
+    let words = ["-q", "1", "-t", "/devices/sensor/events", "-f", "bytes"];
+    let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
+    assert!(counted.wait().expect("it ends").success());
+    // A line of JSON for each.
+    let read = |file| -> Vec<Value> {
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    };
+    let dark = json!({ "topic": "registries/g/devices/camera/events/night", "data": "a \"dark\" picture" });
+    assert_eq!(read(&one), std::slice::from_ref(&dark));
+    let wanted = [
+        json!({ "topic": "registries/g/devices/sensor/events", "data": "warm" }),
+        dark,
+        json!({ "topic": "registries/g/devices/sensor/events", "data": { "base64": "/wA=" } }),
+    ];
+    let seen = || std::fs::read_to_string(&all).unwrap();
+    wait_until("all events", || seen().lines().count() >= wanted.len(), seen);
+    assert_eq!(read(&all), wanted);
+    assert!(matches!(following.try_wait(), Ok(None)), "it does not follow any more");
+    let _ = following.kill();
+    let _ = following.wait();
 }
 
 fn device_subscriber<'a>(

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use keyrivet_registry::rules::topic::{Channel, Topic};
 use keyrivet_registry::{DeviceName, Session};
@@ -70,10 +71,37 @@ impl Client {
     }
 }
 
+/// Hashes a connection, which is asked for with every message: it is an address that the broker chose, so nobody can make
+/// them collide.
+#[derive(Default)]
+struct ByAddress(u64);
+
+impl Hasher for ByAddress {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio spreads it upwards; the table's place is in the lower bits.
+        let spread = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = spread ^ (spread >> 32);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// All connections of devices.
 #[derive(Default)]
 pub(crate) struct Clients {
-    connections: HashMap<ConnectionId, Client>,
+    connections: HashMap<ConnectionId, Client, BuildHasherDefault<ByAddress>>,
     /// The newest connection of each device.
     newest: HashMap<DeviceName, ConnectionId>,
     gateways: HashSet<ConnectionId>,

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use keyrivet_registry::rules::gateway;
 use keyrivet_registry::rules::topic::{Channel, Topic, qualified};
 use keyrivet_registry::store::DELIVERED;
-use keyrivet_registry::{Command, Config, DeviceId, DeviceName, Event, Refusal};
+use keyrivet_registry::{Command, Config, DeviceId, DeviceName, Event, Refusal, RegistryName};
 
 use crate::clients::{Client, Clients};
 use crate::ffi::broker::Broker;
@@ -15,14 +15,14 @@ use crate::options::EventTopics;
 pub(crate) fn publish_up(
     broker: Broker<'_>,
     topics: EventTopics,
-    device: &DeviceName,
-    topic: Topic<'_>,
+    registry: &RegistryName,
+    topic: &str,
     payload: &[u8],
     qos: u8,
 ) {
     let text = match topics {
-        EventTopics::ByRegistry => qualified(&device.registry, &topic),
-        EventTopics::ByProject => format!("{}{topic}", device.registry),
+        EventTopics::ByRegistry => qualified(registry, topic),
+        EventTopics::ByProject => format!("{registry}{topic}"),
     };
     if let Ok(text) = CString::new(text) {
         let _ = broker.publish(None, &text, payload, qos);
@@ -32,7 +32,7 @@ pub(crate) fn publish_up(
 /// Publishes an event that came by HTTP.
 pub(crate) fn event(broker: Broker<'_>, topics: EventTopics, event: &Event) {
     let topic = Topic { device: event.device.id.as_str(), channel: Channel::Events(&event.subfolder) };
-    publish_up(broker, topics, &event.device, topic, &event.data, 1);
+    publish_up(broker, topics, &event.device.registry, &topic.to_string(), &event.data, 1);
 }
 
 /// Gives a configuration to all who have subscribed to it.

@@ -164,10 +164,9 @@ impl Plugin {
             Ok(()) => {
                 if topic.channel == Channel::Detach {
                     device.forget(topic.device);
-                } else if topic.channel != Channel::Attach
-                    && let Ok(name) = device.session.device_named(topic.device)
-                {
-                    delivery::publish_up(broker, self.events, &name, topic, message.payload, message.qos.min(1));
+                } else if topic.channel != Channel::Attach {
+                    let registry = &device.session.device.registry;
+                    delivery::publish_up(broker, self.events, registry, text, message.payload, message.qos.min(1));
                 }
                 Answer::Taken
             }
@@ -195,14 +194,19 @@ impl Plugin {
     /// The broker has a moment.
     pub(crate) fn tick(&self, broker: Broker<'_>) {
         let news = self.keeper.news();
-        let now = Timestamp::now();
+        let moment = Instant::now();
         let mut state = self.state.lock();
+        let due = state.last_patrol.is_none_or(|last| moment.duration_since(last) >= PATROL);
+        // The broker calls this each time it has done something.
+        if !due && news.is_empty() && state.leaving.is_empty() && state.replaced.is_empty() {
+            return;
+        }
+        let now = Timestamp::now();
         for news in news {
             self.hear(broker, &mut state, news, now);
         }
-        let due = state.last_patrol.is_none_or(|last| last.elapsed() >= PATROL);
         if due {
-            state.last_patrol = Some(Instant::now());
+            state.last_patrol = Some(moment);
             self.patrol(broker, &mut state, now);
         }
         let farewells = self.farewells(broker, &mut state, now);

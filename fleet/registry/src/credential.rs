@@ -164,7 +164,10 @@ fn key_of(spki: &SubjectPublicKeyInfo<'_>, x509: bool) -> Result<(DecodingKey, V
     let (key, format) = match spki.parsed() {
         Ok(PublicKey::RSA(rsa)) => {
             if rsa.key_size() < RSA_BITS {
-                return Err(Error::Invalid(format!("an RSA key of {} bits is too short", rsa.key_size())));
+                return Err(Error::Invalid(format!(
+                    "an RSA key of {} bits is too short: {RSA_BITS} are needed",
+                    rsa.key_size()
+                )));
             }
             (DecodingKey::from_rsa_der(bits), if x509 { RsaX509Pem } else { RsaPem })
         }

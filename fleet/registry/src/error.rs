@@ -12,7 +12,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// There is no such registry, device, gateway or version.
-    #[error("{0} does not exist")]
+    #[error("there is no {0}")]
     NotFound(String),
     /// There already is one of that name.
     #[error("{0} exists already")]

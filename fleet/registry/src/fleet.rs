@@ -124,7 +124,7 @@ impl Fleet {
             None => HashSet::new(),
         };
         let is_gateway = device.gateway.is_some();
-        Ok(Session { device: device.name.clone(), is_gateway, expires, attached, generation })
+        Ok(Session { device: device.name.clone(), is_gateway, expires, attached, event_noted: 0, generation })
     }
 
     /// Whether a session still holds: not expired, and the device neither blocked nor gone. Its refusal is the reason
@@ -175,18 +175,29 @@ impl Fleet {
     /// Attaching and detaching have calls of their own.
     pub fn published(
         &self,
-        session: &Session,
+        session: &mut Session,
         topic: Topic<'_>,
         payload: &[u8],
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let device = session.device_named(topic.device)?;
         match topic.channel {
-            Channel::State => self.set_state(&device, payload, now)?,
-            Channel::Events(_) => self.journal.touch(&device, |touch| touch.activity.event = Some(now)),
+            Channel::State => self.set_state(&session.device_named(topic.device)?, payload, now)?,
+            Channel::Events(_) if topic.device != session.device.id.as_str() => {
+                self.note_event(&session.device_named(topic.device)?, now);
+            }
+            // Once a second is often enough to know when it was last heard of.
+            Channel::Events(_) if session.event_noted == now.seconds() => {}
+            Channel::Events(_) => {
+                session.event_noted = now.seconds();
+                self.note_event(&session.device, now);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn note_event(&self, device: &DeviceName, now: Timestamp) {
+        self.journal.touch(device, |touch| touch.activity.event = Some(now));
     }
 
     /// Keeps a state.
@@ -199,7 +210,7 @@ impl Fleet {
     /// Keeps an event that did not come through a broker until one fetches it ([`Store::take_events`]).
     pub fn publish(&self, event: &Event) -> Result<(), Refusal> {
         self.store.put_event(event).map_err(refused)?;
-        self.journal.touch(&event.device, |touch| touch.activity.event = Some(event.at));
+        self.note_event(&event.device, event.at);
         Ok(())
     }
 

@@ -62,7 +62,7 @@ pub(crate) enum Command {
     Send(Send),
     /// Who was let in or refused, and why
     Audit(Audit),
-    /// The events that devices publish, from the broker
+    /// The events that devices publish, from the broker: of all registries, unless --registry names one
     Events(Events),
     /// Run the HTTP bridge and the hooks for brokers
     Serve(Box<Serve>),
@@ -324,8 +324,8 @@ pub(crate) struct Serve {
 
 #[derive(Subcommand)]
 pub(crate) enum Document {
-    /// The manual page, for man(1)
-    Man,
+    /// The manual page, for man(1): of the program, or of a command, as in `document man device create`
+    Man { command: Vec<String> },
     /// A shell's completion
     Completion { shell: clap_complete::Shell },
     /// What the HTTP bridge and the hooks take and answer

@@ -95,6 +95,20 @@ mod shape {
 )]
 struct Description;
 
+/// The command that a manual page is wanted of, under its name there: `keyrivet-server-device-create`.
+fn page(words: &[String]) -> Result<clap::Command, Failure> {
+    let mut command = Cli::command();
+    command.build();
+    for word in words {
+        let found = command.find_subcommand(word).filter(|found| found.get_name() != "help").cloned();
+        let name = command.get_name().to_owned();
+        let found = found.ok_or_else(|| format!("{name} has no command '{word}': see keyrivet-server --help"))?;
+        let full = format!("{name}-{}", found.get_name());
+        command = found.name(full);
+    }
+    Ok(command)
+}
+
 /// The OpenAPI description, as JSON.
 pub(crate) fn openapi() -> String {
     Description::openapi().to_pretty_json().unwrap_or_default()
@@ -102,11 +116,12 @@ pub(crate) fn openapi() -> String {
 
 /// Prints one of them.
 pub(crate) fn print(which: &Document) -> Result<(), Failure> {
-    let mut command = Cli::command();
     let mut text = Vec::new();
     match which {
-        Document::Man => clap_mangen::Man::new(command).render(&mut text)?,
-        Document::Completion { shell } => clap_complete::generate(*shell, &mut command, "keyrivet-server", &mut text),
+        Document::Man { command } => clap_mangen::Man::new(page(command)?).render(&mut text)?,
+        Document::Completion { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "keyrivet-server", &mut text);
+        }
         Document::Openapi => text = openapi().into_bytes(),
     }
     output::line(String::from_utf8_lossy(&text).trim_end());

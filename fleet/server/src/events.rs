@@ -9,22 +9,26 @@ use tokio::time::timeout;
 use crate::cli;
 use crate::output::{self, Failure};
 
-pub(crate) fn follow(arguments: &cli::Events) -> Result<(), Failure> {
+pub(crate) fn follow(scope: &cli::Scope, arguments: &cli::Events) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(listen(arguments))
+    runtime.block_on(listen(scope, arguments))
 }
 
-async fn listen(arguments: &cli::Events) -> Result<(), Failure> {
+async fn listen(scope: &cli::Scope, arguments: &cli::Events) -> Result<(), Failure> {
     let mut options = arguments.broker.options(&format!("keyrivet-events-{}", std::process::id()))?;
     options.set_max_packet_size(300 * 1024, 1024);
     let (client, mut events) = AsyncClient::new(options, 8);
-    let device = arguments.device.as_deref().unwrap_or("+");
-    client.subscribe(format!("registries/+/devices/{device}/events/#"), QoS::AtLeastOnce).await?;
+    let (registry, device) = (scope.registry.as_deref().unwrap_or("+"), arguments.device.as_deref().unwrap_or("+"));
+    client.subscribe(format!("registries/{registry}/devices/{device}/events/#"), QoS::AtLeastOnce).await?;
     let patience = arguments.timeout.map_or(Duration::MAX, Duration::from_secs);
     let mut seen = 0;
     while arguments.follow || seen < arguments.count {
         let event = timeout(patience, next(&mut events)).await;
-        let message = event.map_err(|_| Failure::from("no event came in time"))??;
+        let event = event.map_err(|_| Failure::from("no event came in time"))?;
+        let message = event.map_err(|error| {
+            let broker = &arguments.broker.broker;
+            Failure::from(format!("the broker at {broker}: {error} (--broker and --broker-user tell where and who)"))
+        })?;
         let text = match std::str::from_utf8(&message.payload) {
             Ok(text) => json!(text),
             Err(_) => json!({ "base64": base64(&message.payload) }),
@@ -35,7 +39,7 @@ async fn listen(arguments: &cli::Events) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn next(events: &mut rumqttc::EventLoop) -> Result<rumqttc::Publish, Failure> {
+async fn next(events: &mut rumqttc::EventLoop) -> Result<rumqttc::Publish, rumqttc::ConnectionError> {
     loop {
         if let Event::Incoming(Packet::Publish(message)) = events.poll().await? {
             return Ok(message);

@@ -161,7 +161,8 @@ async fn take(app: &Arc<App>, registry: &RegistryName, message: Publish) {
             }
         }
         Channel::Events(_) => {
-            let publish = inner.client.publish(qualified(registry, &topic), message.qos, false, message.payload);
+            let publish =
+                inner.client.publish(qualified(registry, &topic.to_string()), message.qos, false, message.payload);
             let _ = publish.await;
         }
         _ => {}
@@ -231,7 +232,7 @@ async fn forward(app: &Arc<App>) {
         };
         for event in events {
             let topic = Topic { device: event.device.id.as_str(), channel: Channel::Events(&event.subfolder) };
-            let topic = qualified(&event.device.registry, &topic);
+            let topic = qualified(&event.device.registry, &topic.to_string());
             let _ = inner.client.publish(topic, QoS::AtLeastOnce, false, event.data).await;
         }
     }

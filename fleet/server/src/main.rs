@@ -37,7 +37,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Config(command) => admin::config(&cli.scope, command),
         Command::Send(command) => admin::command(&cli.scope, command),
         Command::Audit(arguments) => admin::audit(&cli.scope, arguments),
-        Command::Events(arguments) => events::follow(arguments),
+        Command::Events(arguments) => events::follow(&cli.scope, arguments),
         Command::Serve(arguments) => serve::run(&cli.scope, arguments),
         Command::Document(which) => documents::print(which),
     }

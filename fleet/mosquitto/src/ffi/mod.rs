@@ -183,6 +183,8 @@ unsafe extern "C" fn message(_event: c_int, data: *mut c_void, userdata: *mut c_
             let message = Message { topic, payload, qos: event.qos };
             let answer = loaded.plugin.take(Broker::during_callback(), client, &message);
             if answer == Answer::Taken {
+                // To deny it would be cheaper, and an MQTT 3 client would not notice; but then the broker ends the
+                // connection where max_queued_messages is 0.
                 // The broker frees the payload that is not there any more, and keeps an empty message that nobody may
                 // read: no token stays in its memory or file, and nothing is retained.
                 event.payload = std::ptr::null_mut();

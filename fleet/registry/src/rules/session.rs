@@ -18,6 +18,8 @@ pub struct Session {
     pub expires: Timestamp,
     /// The devices that this gateway speaks for now.
     pub attached: HashSet<DeviceId>,
+    /// In which second an event of the device itself was last noted.
+    pub(crate) event_noted: i64,
     /// The state of the registry that this was last compared with.
     pub(crate) generation: u64,
 }

@@ -104,8 +104,8 @@ impl<'a> Topic<'a> {
 }
 
 /// The topic on which others read what a device publishes: `registries/G/devices/D/events/...`.
-pub fn qualified(registry: &RegistryName, topic: &Topic<'_>) -> String {
-    format!("registries/{}{topic}", registry.registry)
+pub fn qualified(registry: &RegistryName, topic: &str) -> String {
+    ["registries/", &registry.registry, topic].concat()
 }
 
 impl fmt::Display for Topic<'_> {

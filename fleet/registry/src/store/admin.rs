@@ -86,7 +86,10 @@ impl Store {
             let devices =
                 connection.query("SELECT 1 FROM devices WHERE registry = $1 LIMIT 1", &[text.clone().into()])?;
             if !devices.is_empty() {
-                return Err(Error::Precondition(format!("registry {} still has devices", name.registry)));
+                return Err(Error::Precondition(format!(
+                    "registry {} still has devices: delete them first",
+                    name.registry
+                )));
             }
             if connection.execute("DELETE FROM registries WHERE name = $1", &[text.clone().into()])? == 0 {
                 return Err(no_registry(name));
@@ -163,7 +166,10 @@ impl Store {
             let device = existing_device(connection, name)?;
             let bound = connection.query("SELECT 1 FROM bindings WHERE gateway = $1", &[device.number.into()])?;
             if !bound.is_empty() {
-                return Err(Error::Precondition(format!("gateway {} still has devices bound to it", name.id)));
+                return Err(Error::Precondition(format!(
+                    "gateway {} still has devices bound to it: unbind them first",
+                    name.id
+                )));
             }
             let _ = connection.execute("DELETE FROM devices WHERE number = $1", &[device.number.into()])?;
             note(connection, &device.name, What::Record)
@@ -222,7 +228,7 @@ impl Store {
             let (gateway, device) = (existing_device(connection, gateway)?, existing_device(connection, device)?);
             let numbers = [gateway.number.into(), device.number.into()];
             if connection.execute("DELETE FROM bindings WHERE gateway = $1 AND device = $2", &numbers)? == 0 {
-                let text = format!("a binding of device {} to gateway {}", device.name.id, gateway.name.id);
+                let text = format!("binding of device {} to gateway {}", device.name.id, gateway.name.id);
                 return Err(Error::NotFound(text));
             }
             let _ = connection.execute("DELETE FROM attachments WHERE gateway = $1 AND device = $2", &numbers)?;
@@ -273,7 +279,7 @@ pub(super) fn existing_device(connection: &mut dyn Connection, name: &DeviceName
 }
 
 fn no_registry(name: &RegistryName) -> Error {
-    Error::NotFound(format!("registry {name}"))
+    Error::NotFound(format!("registry {name}: create it, or check project, region and id"))
 }
 
 fn check_ca_certificates(pems: &[String]) -> Result<()> {

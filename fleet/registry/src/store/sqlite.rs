@@ -1,5 +1,6 @@
 //! SQLite: one file in WAL mode, so that a broker's plugin, a server and commands can share it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,7 +31,12 @@ impl Sqlite {
             )?;
             Ok(connection)
         };
-        let connection = open().map_err(|error| Error::Store(format!("{path}: {error}")))?;
+        let connection = open().map_err(|error| match Path::new(path).parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+                Error::Store(format!("there is no folder {}: make it, or name another file", folder.display()))
+            }
+            _ => Error::Store(format!("{path}: {error}")),
+        })?;
         let this = Self { connection: Mutex::new(connection) };
         this.write(&mut |connection| schema::migrate(connection, schema::Dialect::Sqlite))?;
         Ok(this)

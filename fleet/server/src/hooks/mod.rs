@@ -165,8 +165,8 @@ fn decide(
         // Where the broker does not show the message, a gateway can attach what needs no token.
         (Channel::Attach, None) => app.fleet.attach(&mut session, topic.device, b"", via, now),
         (Channel::Detach, _) => app.fleet.detach(&mut session, topic.device, via, now),
-        (_, Some(payload)) => app.fleet.published(&session, topic, payload, now),
-        (Channel::Events(_), None) => app.fleet.published(&session, topic, b"", now),
+        (_, Some(payload)) => app.fleet.published(&mut session, topic, payload, now),
+        (Channel::Events(_), None) => app.fleet.published(&mut session, topic, b"", now),
         (_, None) => Ok(()),
     }
 }
