@@ -109,7 +109,7 @@ fn time_threads(bench: &Bench, key: &str, route: Route) -> Measured {
         let lane = worker.map(|worker| Threads { worker, count: crowd.threads() });
         (who, crowd, lane.map_err(Clone::clone))
     });
-    run_lanes(lanes.collect(), bench.rounds(15), bench.slice())
+    run_lanes(lanes.collect(), bench.rounds(11), bench.slice())
 }
 
 /// Four processes, which wait for each other's turn where there is no resource manager.
@@ -120,7 +120,7 @@ fn time_processes(bench: &Bench, key: &str, route: Route) -> Measured {
         let lane = workers.as_ref().map(|workers| Processes { workers: workers.iter().collect() });
         (*who, Crowd::Processes, lane.map_err(Clone::clone))
     });
-    run_lanes(lanes.collect(), bench.rounds(5), bench.slice() * 5)
+    run_lanes(lanes.collect(), bench.rounds(5), bench.slice() * 3)
 }
 
 fn run_lanes<L: Lane>(
