@@ -1,7 +1,5 @@
 //! What keeps the machine's own ways out of the measurements.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 /// Has this process, and every one that it starts, come before other work on the machine, where it may: with ordinary
 /// priorities, even high ones, each wake-up waits for somebody's time slice, and there are two in every TPM command.
 pub(crate) fn raise_priority() {
@@ -12,19 +10,31 @@ pub(crate) fn raise_priority() {
 
 /// Lets all others that are measured come first: for a client that stands for many other machines.
 pub(crate) fn lower_priority() {
-    set_priority(1);
+    // With the usual priorities this one would put it before them.
+    if scheduling() == libc::SCHED_RR {
+        set_priority(1);
+    }
 }
 
 /// Runs `work`, and what it starts, as any other program.
 pub(crate) fn as_usual<T>(work: impl FnOnce() -> T) -> T {
-    let (usual, all) = (libc::sched_param { sched_priority: 0 }, processors());
+    let (before, alone, usual) = (scheduling(), leaves_a_processor(), libc::sched_param { sched_priority: 0 });
     // SAFETY: the parameter lives through the call.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &usual) };
-    set_affinity(0, 0..all);
+    set_affinity(0, 0..processors());
     let result = work();
-    raise_priority();
-    leave_a_processor_to_tpms();
+    if before == libc::SCHED_RR {
+        raise_priority();
+    }
+    if alone {
+        leave_a_processor_to_tpms();
+    }
     result
+}
+
+fn scheduling() -> libc::c_int {
+    // SAFETY: no pointers.
+    unsafe { libc::sched_getscheduler(0) }
 }
 
 fn set_priority(priority: libc::c_int) -> bool {
@@ -33,26 +43,31 @@ fn set_priority(priority: libc::c_int) -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameter) == 0 }
 }
 
-/// Whether a processor is left to the TPMs.
-static LEFT: AtomicBool = AtomicBool::new(false);
-
 /// A TPM is a device with a processor of its own. So software TPMs get the first one, if there are several, and
 /// everything else the others: otherwise a client's threads would take time from the TPM, and who shares a processor
 /// with it would be luck.
 pub(crate) fn leave_a_processor_to_tpms() {
     let processors = processors();
     if processors > 1 {
-        LEFT.store(true, Ordering::Relaxed);
         set_affinity(0, 1..processors);
     }
 }
 
 /// Puts a software TPM, or the resource manager in front of it, where no client is.
 pub(crate) fn place_tpm(process: u32) {
-    if LEFT.load(Ordering::Relaxed) {
+    if leaves_a_processor() {
         let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
         threads.for_each(|thread| set_affinity(thread, 0..1));
+    }
+}
+
+/// Whether the first processor is not for this process.
+fn leaves_a_processor() -> bool {
+    // SAFETY: plain data, filled by the call.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0 && !libc::CPU_ISSET(0, &set)
     }
 }
 
