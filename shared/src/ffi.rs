@@ -1,7 +1,7 @@
 //! What the core asks of libc directly: registrations, descriptors, signals, errno, and the silence of libtss2.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 use std::ops::{Deref, DerefMut};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -51,25 +51,17 @@ fn page_wiped_on_fork() -> Option<&'static AtomicU32> {
     const LENGTH: usize = size_of::<AtomicU32>();
     let mut page = PAGE.load(Ordering::Acquire);
     if page.is_null() {
-        // SAFETY: a new private mapping, of which nobody else knows; it goes again where it is of no use.
-        page = unsafe {
-            let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            let start = libc::mmap(null_mut(), LENGTH, access, kind, -1, 0);
-            if start == libc::MAP_FAILED {
-                return None;
-            }
-            if libc::madvise(start, LENGTH, libc::MADV_WIPEONFORK) != 0 {
-                libc::munmap(start, LENGTH);
-                return None;
-            }
-            match PAGE.compare_exchange(null_mut(), start.cast(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => start.cast(),
-                Err(quicker) => {
-                    libc::munmap(start, LENGTH);
-                    quicker
-                }
-            }
-        };
+        let start = map(LENGTH).ok()?;
+        // SAFETY: our mapping, of which nobody else knows.
+        if unsafe { libc::madvise(start.as_ptr(), LENGTH, libc::MADV_WIPEONFORK) } != 0 {
+            unmap(start, LENGTH);
+            return None;
+        }
+        page = start.as_ptr().cast();
+        if let Err(quicker) = PAGE.compare_exchange(null_mut(), page, Ordering::AcqRel, Ordering::Acquire) {
+            unmap(start, LENGTH);
+            page = quicker;
+        }
     }
     // SAFETY: mapped for good, aligned to a page, initialised by the system.
     Some(unsafe { &*page })
@@ -137,6 +129,23 @@ pub(crate) fn with_errno_kept<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Memory of pages of its own, filled with zeros, until [`unmap`].
+fn map(length: usize) -> Result<NonNull<c_void>> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping wherever the system likes, which changes no other.
+    let start = unsafe { libc::mmap(null_mut(), length, access, kind, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(Error::Store { path: "memory".into(), source: std::io::Error::last_os_error() });
+    }
+    NonNull::new(start).ok_or_else(|| Error::Unsupported("memory at address 0".into()))
+}
+
+/// Gives back what [`map`] gave, to which nothing refers any more.
+fn unmap(start: NonNull<c_void>, length: usize) {
+    // SAFETY: both callers own the mapping, and give it back once.
+    unsafe { libc::munmap(start.as_ptr(), length) };
+}
+
 /// `N` bytes in memory of their own that is neither swapped out, as far as the system lets us lock it, nor part of a core
 /// dump. Wiped when dropped.
 pub(crate) struct LockedPage<const N: usize>(NonNull<[u8; N]>);
@@ -149,19 +158,13 @@ unsafe impl<const N: usize> Sync for LockedPage<N> {}
 impl<const N: usize> LockedPage<N> {
     /// Zeros.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: a new private mapping, of which nobody else knows; the two settings are for it alone.
-        let start = unsafe {
-            let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            let start = libc::mmap(null_mut(), N, access, kind, -1, 0);
-            if start == libc::MAP_FAILED {
-                return Err(Error::Store { path: "memory".into(), source: std::io::Error::last_os_error() });
-            }
-            libc::madvise(start, N, libc::MADV_DONTDUMP);
-            libc::mlock(start, N);
-            start
-        };
-        let start = NonNull::new(start.cast());
-        start.map(Self).ok_or_else(|| Error::Unsupported("memory at address 0".into()))
+        let start = map(N)?;
+        // SAFETY: the two settings are for our new mapping alone.
+        unsafe {
+            libc::madvise(start.as_ptr(), N, libc::MADV_DONTDUMP);
+            libc::mlock(start.as_ptr(), N);
+        }
+        Ok(Self(start.cast()))
     }
 }
 
@@ -184,7 +187,6 @@ impl<const N: usize> DerefMut for LockedPage<N> {
 impl<const N: usize> Drop for LockedPage<N> {
     fn drop(&mut self) {
         self.zeroize();
-        // SAFETY: the mapping that `new` made, which nothing refers to any more.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), N) };
+        unmap(self.0.cast(), N);
     }
 }
