@@ -1,11 +1,14 @@
 //! The module's handles, sessions and logins, with threads in many orders: no deadlock, no handle twice, nothing left.
 
+mod orders;
+
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use cryptoki_sys::*;
 use keyrivet_pkcs11 as _;
+use orders::in_threads;
 use tempfile::TempDir;
 
 unsafe extern "C" {
@@ -81,10 +84,9 @@ fn sessions(slot: CK_SLOT_ID) -> CK_ULONG {
     info.ulSessionCount
 }
 
-/// How many orders; more where `SHUTTLE_ROUNDS` says so.
 fn in_many_orders(model: impl Fn() + Send + Sync + 'static) {
     list();
-    let rounds = std::env::var("SHUTTLE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(300);
+    let rounds = orders::rounds(300);
     let run = move || {
         assert_eq!(call!(C_Initialize(null_mut())), CKR_OK);
         model();
@@ -94,15 +96,6 @@ fn in_many_orders(model: impl Fn() + Send + Sync + 'static) {
     // A thread here reads files, parses them, and speaks ASN.1.
     config.stack_size = 4 << 20;
     shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(rounds), config).run(run);
-}
-
-fn in_threads(count: usize, work: impl Fn(usize) + Send + Sync + 'static) {
-    let work = Arc::new(work);
-    let threads = (0..count).map(|number| {
-        let work = work.clone();
-        shuttle::thread::spawn(move || work(number))
-    });
-    threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod thread {
 mod burst;
 #[path = "../../shared/src/tpm/fair.rs"]
 mod fair;
+mod orders;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -25,20 +26,10 @@ use std::time::Duration;
 
 use burst::Burst;
 use fair::FairMutex;
+use orders::in_threads;
 
-/// How many orders; more where `SHUTTLE_ROUNDS` says so.
 fn in_many_orders(model: impl Fn() + Send + Sync + 'static) {
-    let rounds = std::env::var("SHUTTLE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2000);
-    shuttle::check_random(model, rounds);
-}
-
-fn in_threads(count: usize, work: impl Fn(usize) + Send + Sync + 'static) {
-    let work = Arc::new(work);
-    let threads = (0..count).map(|number| {
-        let work = work.clone();
-        shuttle::thread::spawn(move || work(number))
-    });
-    threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+    shuttle::check_random(model, orders::rounds(2000));
 }
 
 #[test]
