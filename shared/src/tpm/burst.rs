@@ -19,14 +19,17 @@ pub(super) struct Burst<C> {
 struct Held<C> {
     thing: Option<C>,
     last_use: Option<Instant>,
+    /// A reaper, also one that has let go already and only has to return: whoever comes next waits for that.
     reaper: Option<JoinHandle<()>>,
+    /// Whether it still looks after the thing.
+    reaping: bool,
     /// How often the burst was ended: a reaper of an earlier one ends, too, whatever others hold by then.
     ended: u64,
 }
 
 impl<C> Default for Held<C> {
     fn default() -> Self {
-        Self { thing: None, last_use: None, reaper: None, ended: 0 }
+        Self { thing: None, last_use: None, reaper: None, reaping: false, ended: 0 }
     }
 }
 
@@ -40,10 +43,15 @@ impl<C: Send + 'static> Burst<C> {
         let mut held = self.held.lock();
         let result = work(&mut held.thing);
         held.last_use = Some(Instant::now());
-        if held.thing.is_some() && held.reaper.is_none() {
+        if held.thing.is_some() && !held.reaping {
+            if let Some(before) = held.reaper.take() {
+                // It has no more use for the lock, which is ours.
+                let _ = before.join();
+            }
             let (this, ended) = (self.clone(), held.ended);
             held.reaper = thread::spawn(move || this.reap(ended));
-            if held.reaper.is_none() {
+            held.reaping = held.reaper.is_some();
+            if !held.reaping {
                 held.thing = None;
             }
         }
@@ -54,6 +62,7 @@ impl<C: Send + 'static> Burst<C> {
     pub(super) fn end(&self) {
         let mut held = self.held.lock();
         held.thing = None;
+        held.reaping = false;
         held.ended += 1;
         let reaper = held.reaper.take();
         self.held.call();
@@ -82,9 +91,8 @@ impl<C: Send + 'static> Burst<C> {
                 held = held.wait_until(deadline);
             }
         }
-        // `end` takes the handle to join us; otherwise nobody will.
         if held.ended == ended {
-            held.reaper = None;
+            held.reaping = false;
         }
     }
 }
