@@ -108,6 +108,10 @@ fn neither_no_algorithm_nor_the_public_key_as_a_secret_gets_in(world: &World) {
         ("a.b.c", "its header is not"),
         (&format!("{}.e30.", URL_SAFE_NO_PAD.encode("[]")), "its header is not a JSON object"),
         (&format!("{}.e30.", URL_SAFE_NO_PAD.encode("{}")), "its header has no alg"),
+        (
+            &format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","crit":["exp"]}"#)),
+            "its header asks for extensions (crit)",
+        ),
         (&token.replacen('.', ".!", 1), "signature was not made by"),
         (&format!("{token}!"), "not base64url"),
     ] {

@@ -18,7 +18,7 @@ pub mod rules;
 pub mod store;
 mod timestamp;
 
-pub use credential::{Credential, CredentialFormat, Proof};
+pub use credential::{Credential, CredentialFormat, Proof, SignatureAlgorithm};
 pub use error::{Error, Result};
 pub use fleet::{Change, Fleet};
 pub use journal::{AuditRow, Verdict};

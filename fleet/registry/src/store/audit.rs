@@ -2,7 +2,6 @@
 
 use super::Store;
 use super::database::{Connection, Row, Value};
-use super::devices::find_device;
 use crate::error::Result;
 use crate::journal::{AuditRow, Verdict};
 use crate::name::{DeviceName, RegistryName};
@@ -10,6 +9,8 @@ use crate::record::Activity;
 
 /// Rows of the audit trail that are kept.
 const KEPT_ROWS: i64 = 1_000_000;
+/// Rows that one statement writes: what a statement costs by itself is theirs together.
+const ROWS_AT_ONCE: usize = 50;
 
 /// What was noticed about a device.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +39,8 @@ impl Store {
             return Ok(());
         }
         self.write(|connection| {
-            for row in rows {
-                insert(connection, row)?;
+            for rows in rows.chunks(ROWS_AT_ONCE) {
+                insert(connection, rows)?;
             }
             for (name, touch) in touches {
                 upsert(connection, name, &touch.activity)?;
@@ -80,35 +81,46 @@ impl Store {
     }
 }
 
-fn insert(connection: &mut dyn Connection, row: &AuditRow) -> Result<()> {
-    let sql = "INSERT INTO audit (at, registry, device, via, action, allowed, code, reason) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let values = [
-        row.at.into(),
-        row.registry.as_str().into(),
-        row.device.as_str().into(),
-        row.via.as_str().into(),
-        row.action.as_str().into(),
-        (row.verdict == Verdict::Allowed).into(),
-        row.code.as_str().into(),
-        row.reason.as_str().into(),
-    ];
-    connection.execute(sql, &values).map(drop)
+fn insert(connection: &mut dyn Connection, rows: &[AuditRow]) -> Result<()> {
+    let columns = |row: &AuditRow| -> [Value; 8] {
+        [
+            row.at.into(),
+            row.registry.as_str().into(),
+            row.device.as_str().into(),
+            row.via.as_str().into(),
+            row.action.as_str().into(),
+            (row.verdict == Verdict::Allowed).into(),
+            row.code.as_str().into(),
+            row.reason.as_str().into(),
+        ]
+    };
+    let values: Vec<_> = rows.iter().flat_map(columns).collect();
+    let mut sql = "INSERT INTO audit (at, registry, device, via, action, allowed, code, reason) VALUES".to_owned();
+    for first in (1..=values.len()).step_by(8) {
+        let places: Vec<_> = (first..first + 8).map(|place| format!("${place}")).collect();
+        sql.push_str(&format!("{} ({})", if first > 1 { "," } else { "" }, places.join(", ")));
+    }
+    connection.execute(&sql, &values).map(drop)
 }
 
+/// Whom nobody knows leaves only audit rows.
 fn upsert(connection: &mut dyn Connection, name: &DeviceName, touch: &Activity) -> Result<()> {
-    // Whom nobody knows leaves only audit rows.
-    let Some(device) = find_device(connection, name)? else { return Ok(()) };
-    let sql = "INSERT INTO activity (device, seen, event, state, connected, disconnected, error_at, error) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (device) DO UPDATE SET \
-               seen = COALESCE(excluded.seen, activity.seen), event = COALESCE(excluded.event, activity.event), \
-               state = COALESCE(excluded.state, activity.state), \
-               connected = COALESCE(excluded.connected, activity.connected), \
-               disconnected = COALESCE(excluded.disconnected, activity.disconnected), \
-               error_at = COALESCE(excluded.error_at, activity.error_at), \
-               error = COALESCE(excluded.error, activity.error)";
+    let (column, id) = match name.id.number() {
+        Some(number) => ("number", number.into()),
+        None => ("id", name.id.as_str().into()),
+    };
+    let sql = format!(
+        "INSERT INTO activity (device, seen, event, state, connected, disconnected, error_at, error) \
+         SELECT number, $1, $2, $3, $4, $5, $6, $7 FROM devices WHERE registry = $8 AND {column} = $9 \
+         ON CONFLICT (device) DO UPDATE SET \
+         seen = COALESCE(excluded.seen, activity.seen), event = COALESCE(excluded.event, activity.event), \
+         state = COALESCE(excluded.state, activity.state), \
+         connected = COALESCE(excluded.connected, activity.connected), \
+         disconnected = COALESCE(excluded.disconnected, activity.disconnected), \
+         error_at = COALESCE(excluded.error_at, activity.error_at), \
+         error = COALESCE(excluded.error, activity.error)"
+    );
     let values = [
-        device.number.into(),
         touch.seen.into(),
         touch.event.into(),
         touch.state.into(),
@@ -116,8 +128,10 @@ fn upsert(connection: &mut dyn Connection, name: &DeviceName, touch: &Activity) 
         touch.disconnected.into(),
         touch.error_at.into(),
         touch.error.as_deref().into(),
+        name.registry.to_string().into(),
+        id,
     ];
-    connection.execute(sql, &values).map(drop)
+    connection.execute(&sql, &values).map(drop)
 }
 
 fn audit_row(row: &Row) -> Result<(i64, AuditRow)> {

@@ -1,6 +1,6 @@
 //! The least of an MQTT 3.1.1 client: a load must cost less than what it loads.
 
-use std::io::{Error, Read as _, Result, Write as _};
+use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,8 +29,7 @@ impl Client {
             string(&mut body, password);
         }
         stream.write_all(&packet(0x10, &body))?;
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer)?;
+        let answer: [u8; 4] = read_awake(&mut stream)?;
         if answer != [0x20, 2, 0, 0] {
             return Err(Error::other(format!("{id} is not let in: {answer:?}")));
         }
@@ -90,6 +89,23 @@ impl Client {
         });
         Received(messages)
     }
+}
+
+/// Reads without sleeping: to wake somebody on the same machine is the broker's work, and takes as long as a good part
+/// of a connection. A device elsewhere is woken there.
+fn read_awake<const LENGTH: usize>(stream: &mut TcpStream) -> Result<[u8; LENGTH]> {
+    let (mut bytes, mut filled, deadline) = ([0; LENGTH], 0, Instant::now() + PATIENCE);
+    stream.set_nonblocking(true)?;
+    while filled < LENGTH {
+        match stream.read(&mut bytes[filled..]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {}
+            Err(error) => return Err(error),
+        }
+    }
+    stream.set_nonblocking(false)?;
+    Ok(bytes)
 }
 
 /// How many messages have arrived.
