@@ -146,6 +146,13 @@ fn states_and_events_are_kept_in_order(world: &World) {
     world.fleet.tick(world.now).unwrap();
     let number = world.fleet.store().device(&device).unwrap().unwrap().number;
     assert_eq!(world.fleet.store().activity(number).unwrap().state, Some(world.now.plus_seconds(11)));
+    // By its number it is the same device, and what was known of it before stays known.
+    let by_number = device.registry.device(&number.to_string()).unwrap();
+    world.fleet.publish(&Event { device: by_number, at: world.now.plus_seconds(20), ..event("", 1) }).unwrap();
+    world.fleet.tick(world.now).unwrap();
+    let activity = world.fleet.store().activity(number).unwrap();
+    assert_eq!(activity.event, Some(world.now.plus_seconds(20)));
+    assert_eq!(activity.state, Some(world.now.plus_seconds(11)));
 }
 
 fn a_command_has_one_outcome(world: &World) {

@@ -1,5 +1,7 @@
 //! The audit trail, and when each device was last heard of: both are written in batches.
 
+use std::sync::LazyLock;
+
 use super::Store;
 use super::database::{Connection, Row, Value};
 use crate::error::Result;
@@ -11,6 +13,8 @@ use crate::record::Activity;
 const KEPT_ROWS: i64 = 1_000_000;
 /// Rows that one statement writes: what a statement costs by itself is theirs together.
 const ROWS_AT_ONCE: usize = 50;
+/// What a row holds.
+const COLUMNS: usize = 8;
 
 /// What was noticed about a device.
 #[derive(Clone, Debug, Default)]
@@ -39,8 +43,13 @@ impl Store {
             return Ok(());
         }
         self.write(|connection| {
-            for rows in rows.chunks(ROWS_AT_ONCE) {
-                insert(connection, rows)?;
+            let chunks = rows.chunks_exact(ROWS_AT_ONCE);
+            let rest = chunks.remainder();
+            for rows in chunks {
+                insert(connection, &INSERTIONS[1], rows)?;
+            }
+            for row in rest {
+                insert(connection, &INSERTIONS[0], [row])?;
             }
             for (name, touch) in touches {
                 upsert(connection, name, &touch.activity)?;
@@ -81,8 +90,18 @@ impl Store {
     }
 }
 
-fn insert(connection: &mut dyn Connection, rows: &[AuditRow]) -> Result<()> {
-    let columns = |row: &AuditRow| -> [Value; 8] {
+/// The statements that write one row, and [`ROWS_AT_ONCE`]. With one for each number each would be prepared in vain.
+static INSERTIONS: LazyLock<[String; 2]> = LazyLock::new(|| [1, ROWS_AT_ONCE].map(insertion));
+
+fn insertion(rows: usize) -> String {
+    let places = |row: usize| (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect::<Vec<_>>();
+    let rows: Vec<_> = (0..rows).map(|row| format!("({})", places(row).join(", "))).collect();
+    let columns = "at, registry, device, via, action, allowed, code, reason";
+    format!("INSERT INTO audit ({columns}) VALUES {}", rows.join(", "))
+}
+
+fn insert<'a>(connection: &mut dyn Connection, sql: &str, rows: impl IntoIterator<Item = &'a AuditRow>) -> Result<()> {
+    let columns = |row: &AuditRow| -> [Value; COLUMNS] {
         [
             row.at.into(),
             row.registry.as_str().into(),
@@ -94,32 +113,34 @@ fn insert(connection: &mut dyn Connection, rows: &[AuditRow]) -> Result<()> {
             row.reason.as_str().into(),
         ]
     };
-    let values: Vec<_> = rows.iter().flat_map(columns).collect();
-    let mut sql = "INSERT INTO audit (at, registry, device, via, action, allowed, code, reason) VALUES".to_owned();
-    for first in (1..=values.len()).step_by(8) {
-        let places: Vec<_> = (first..first + 8).map(|place| format!("${place}")).collect();
-        sql.push_str(&format!("{} ({})", if first > 1 { "," } else { "" }, places.join(", ")));
-    }
-    connection.execute(&sql, &values).map(drop)
+    let values: Vec<_> = rows.into_iter().flat_map(columns).collect();
+    connection.execute(sql, &values).map(drop)
 }
+
+/// How a device's moments are written, by its id and by its number.
+static UPSERTS: LazyLock<[String; 2]> = LazyLock::new(|| {
+    ["id", "number"].map(|column| {
+        format!(
+            "INSERT INTO activity (device, seen, event, state, connected, disconnected, error_at, error) \
+             SELECT number, $1, $2, $3, $4, $5, $6, $7 FROM devices WHERE registry = $8 AND {column} = $9 \
+             ON CONFLICT (device) DO UPDATE SET \
+             seen = COALESCE(excluded.seen, activity.seen), event = COALESCE(excluded.event, activity.event), \
+             state = COALESCE(excluded.state, activity.state), \
+             connected = COALESCE(excluded.connected, activity.connected), \
+             disconnected = COALESCE(excluded.disconnected, activity.disconnected), \
+             error_at = COALESCE(excluded.error_at, activity.error_at), \
+             error = COALESCE(excluded.error, activity.error)"
+        )
+    })
+});
 
 /// Whom nobody knows leaves only audit rows.
 fn upsert(connection: &mut dyn Connection, name: &DeviceName, touch: &Activity) -> Result<()> {
-    let (column, id) = match name.id.number() {
-        Some(number) => ("number", number.into()),
-        None => ("id", name.id.as_str().into()),
+    let [by_id, by_number] = &*UPSERTS;
+    let (sql, id) = match name.id.number() {
+        Some(number) => (by_number, number.into()),
+        None => (by_id, name.id.as_str().into()),
     };
-    let sql = format!(
-        "INSERT INTO activity (device, seen, event, state, connected, disconnected, error_at, error) \
-         SELECT number, $1, $2, $3, $4, $5, $6, $7 FROM devices WHERE registry = $8 AND {column} = $9 \
-         ON CONFLICT (device) DO UPDATE SET \
-         seen = COALESCE(excluded.seen, activity.seen), event = COALESCE(excluded.event, activity.event), \
-         state = COALESCE(excluded.state, activity.state), \
-         connected = COALESCE(excluded.connected, activity.connected), \
-         disconnected = COALESCE(excluded.disconnected, activity.disconnected), \
-         error_at = COALESCE(excluded.error_at, activity.error_at), \
-         error = COALESCE(excluded.error, activity.error)"
-    );
     let values = [
         touch.seen.into(),
         touch.event.into(),
@@ -131,7 +152,7 @@ fn upsert(connection: &mut dyn Connection, name: &DeviceName, touch: &Activity) 
         name.registry.to_string().into(),
         id,
     ];
-    connection.execute(&sql, &values).map(drop)
+    connection.execute(sql, &values).map(drop)
 }
 
 fn audit_row(row: &Row) -> Result<(i64, AuditRow)> {

@@ -89,6 +89,20 @@ impl Lane for FirstConnections<'_> {
     }
 }
 
+/// The verification of tokens' signatures, by itself.
+struct Verifications<'a> {
+    fleet: &'a Fleet,
+    algorithm: &'static str,
+}
+
+impl Lane for Verifications<'_> {
+    fn slice(&mut self, _time: Duration) -> Result<Slice, String> {
+        let start = Instant::now();
+        self.fleet.verify(self.algorithm, SMALL)?;
+        Ok(Slice { processor: start.elapsed().as_secs_f64() * 1e6 / SMALL as f64, ..Slice::default() })
+    }
+}
+
 fn connections(bench: &Bench, report: &mut Report, fleets: &[Fleet; 2]) -> Result<(), String> {
     let [small, large] = fleets;
     let start = |fleet, plugin| Broker::start(fleet, plugin).map_err(|error| error.to_string());
@@ -105,8 +119,10 @@ fn connections(bench: &Bench, report: &mut Report, fleets: &[Fleet; 2]) -> Resul
     warm.iter_mut().try_for_each(|lane| lane.slice(Duration::ZERO).map(drop))?;
     let mut cold =
         [small, large].map(|fleet| ["RS256", "ES256"].map(|algorithm| FirstConnections { fleet, algorithm }));
+    let mut alone = ["RS256", "ES256"].map(|algorithm| Verifications { fleet: small, algorithm });
     let mut lanes: Vec<&mut dyn Lane> = warm.iter_mut().map(|lane| lane as &mut dyn Lane).collect();
     lanes.extend(cold.iter_mut().flatten().map(|lane| lane as &mut dyn Lane));
+    lanes.extend(alone.iter_mut().map(|lane| lane as &mut dyn Lane));
     let slices = interleave(&mut lanes, bench.rounds(12), Duration::ZERO);
     let rate = |place: usize| slices[place].series(|slice| slice.value);
     let cost = |place: usize| slices[place].series(|slice| slice.processor);
@@ -119,6 +135,11 @@ fn connections(bench: &Bench, report: &mut Report, fleets: &[Fleet; 2]) -> Resul
     }
     report.row(rates);
     report.row(costs);
+    let mut verification = Row::informative("to verify a token's signature, by itself", "µs");
+    for (who, place) in [(PluginRs256, 9), (PluginEs256, 10)] {
+        verification.measured(who, cost(place), None);
+    }
+    report.row(verification);
     let bare = cost(0)?;
     for ((who, limit), place) in CONNECT_GOALS.into_iter().zip(1..) {
         let more = Series(cost(place)?.0.iter().zip(&bare.0).map(|(with, without)| with - without).collect());

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use conformance_tests::Cluster;
 use keyrivet_registry::store::{NewDevice, Store};
-use keyrivet_registry::{Credential, Registry, RegistryName, Timestamp};
+use keyrivet_registry::{Credential, Registry, RegistryName, SignatureAlgorithm, Timestamp};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::ecdsa::EcdsaSig;
 use openssl::hash::MessageDigest;
@@ -105,7 +105,24 @@ impl Fleet {
         tokens.entry(algorithm.to_owned()).or_insert_with(|| self.sign(algorithm)).clone()
     }
 
+    /// Checks the signature of such a token, as the registry does.
+    pub(crate) fn verify(&self, algorithm: &str, times: usize) -> Result<(), String> {
+        let pem = self.keys[algorithm].public_key_to_pem().expect("OpenSSL writes what it made");
+        let credential = Credential::parse(&String::from_utf8_lossy(&pem), None, None);
+        let credential = credential.map_err(|error| error.to_string())?;
+        let (text, signature) = self.signed(algorithm);
+        let algorithm = SignatureAlgorithm::parse(algorithm).ok_or("no such algorithm")?;
+        let wrong = (0..times).any(|_| !credential.verifies(algorithm, text.as_bytes(), &signature));
+        if wrong { Err("the signature is wrong".to_owned()) } else { Ok(()) }
+    }
+
     fn sign(&self, algorithm: &str) -> String {
+        let (text, signature) = self.signed(algorithm);
+        format!("{text}.{}", base64url(&signature))
+    }
+
+    /// What is signed of a token, and its signature.
+    fn signed(&self, algorithm: &str) -> (String, Vec<u8>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
         let claims = format!(r#"{{"aud":"bench","iat":{now},"exp":{}}}"#, now + 12 * 3600);
         let header = format!(r#"{{"alg":"{algorithm}","typ":"JWT"}}"#);
@@ -117,7 +134,7 @@ impl Fleet {
             let number = |number: &openssl::bn::BigNumRef| number.to_vec_padded(32).expect("P-256 has 32 bytes");
             signature = [number(pair.r()), number(pair.s())].concat();
         }
-        format!("{text}.{}", base64url(&signature))
+        (text, signature)
     }
 }
 

@@ -100,7 +100,10 @@ fn read_awake<const LENGTH: usize>(stream: &mut TcpStream) -> Result<[u8; LENGTH
         match stream.read(&mut bytes[filled..]) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(length) => filled += length,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                // A microsecond or so in which the broker has the processor to itself, should both be threads of one.
+                (0..64).for_each(|_| std::hint::spin_loop());
+            }
             Err(error) => return Err(error),
         }
     }
