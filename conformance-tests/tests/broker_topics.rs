@@ -218,8 +218,16 @@ fn registries_of_several_projects_can_have_topics_of_their_own() {
     let key = Key::es256();
     let name = world.add("sensor", &key);
     let listener = world.listen(&["projects/#"]);
+    let (broker, file) = (format!("mqtt://127.0.0.1:{}", world.port()), device.path("events"));
+    let mut events = device.command(&Artefact::Server.path().to_string_lossy());
+    let events = events.args(["events", "--registry", "g", "--count", "1", "--timeout", "20", "--broker", &broker]);
+    let mut events = events.stdout(std::fs::File::create(&file).unwrap()).spawn().expect("it starts");
+    world.wait_for_log(&format!("Sending SUBACK to keyrivet-events-{}", events.id()));
     let _ = world.connect(&name.to_string(), &key.token()).ok();
     listener.wait_for(&format!("{name}/events hello"));
+    assert!(events.wait().expect("it ends").success());
+    let line: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(line, json!({ "topic": format!("{name}/events"), "data": "hello" }));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, Packet, QoS};
+use rumqttc::{AsyncClient, Event, Packet, QoS, SubscribeFilter};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -19,7 +19,12 @@ async fn listen(scope: &cli::Scope, arguments: &cli::Events) -> Result<(), Failu
     options.set_max_packet_size(300 * 1024, 1024);
     let (client, mut events) = AsyncClient::new(options, 8);
     let (registry, device) = (scope.registry.as_deref().unwrap_or("+"), arguments.device.as_deref().unwrap_or("+"));
-    client.subscribe(format!("registries/{registry}/devices/{device}/events/#"), QoS::AtLeastOnce).await?;
+    // As `plugin_opt_events` has them: by registry, or by project, region and registry.
+    let topics = ["", "projects/+/locations/+/"].map(|before| {
+        let topic = format!("{before}registries/{registry}/devices/{device}/events/#");
+        SubscribeFilter::new(topic, QoS::AtLeastOnce)
+    });
+    client.subscribe_many(topics).await?;
     let patience = arguments.timeout.map_or(Duration::MAX, Duration::from_secs);
     let mut seen = 0;
     while arguments.follow || seen < arguments.count {
