@@ -85,12 +85,11 @@ impl<'a> Topic<'a> {
         let (device, rest) = text.strip_prefix("/devices/")?.split_once('/')?;
         let (name, below) = rest.split_once('/').map_or((rest, None), |(name, below)| (name, Some(below)));
         let subfolder = below.unwrap_or_default();
-        // Byte by byte: this is asked for each message, twice.
-        let plain = |text: &str| !text.bytes().any(|byte| matches!(byte, b'#' | b'+' | 0));
+        let is_plain = !subfolder.contains(['#', '+', '\0']);
         let fits = below != Some("") && Limit::SUBFOLDER.allows(subfolder.len());
         let channel = match name {
-            "events" if fits && plain(subfolder) => Channel::Events(subfolder),
-            "commands" if fits && (subfolder == "#" || plain(subfolder)) => Channel::Commands(subfolder),
+            "events" if is_plain && fits => Channel::Events(subfolder),
+            "commands" if fits && (is_plain || subfolder == "#") => Channel::Commands(subfolder),
             _ if below.is_some() => return None,
             "state" => Channel::State,
             "config" => Channel::Config,
@@ -99,17 +98,14 @@ impl<'a> Topic<'a> {
             "detach" => Channel::Detach,
             _ => return None,
         };
-        (!device.is_empty() && plain(device)).then_some(Self { device, channel })
+        let named = !device.is_empty() && !device.contains(['#', '+', '\0']);
+        named.then_some(Self { device, channel })
     }
 }
 
 /// The topic on which others read what a device publishes: `registries/G/devices/D/events/...`.
 pub fn qualified(registry: &RegistryName, topic: &str) -> String {
-    let parts = ["registries/", &registry.registry, topic];
-    // A byte more than that, for whoever makes a C string of it.
-    let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + 1);
-    text.extend(parts);
-    text
+    ["registries/", &registry.registry, topic].concat()
 }
 
 impl fmt::Display for Topic<'_> {
