@@ -4,6 +4,7 @@ mod forks;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use conformance_tests::{Device, Hold, ResourceManager, Token};
@@ -40,8 +41,14 @@ fn key() -> PKey<Private> {
     PKey::private_key_from_pem(&std::fs::read("key.pem").unwrap()).unwrap()
 }
 
+/// Read by whoever has libcrypto look up an algorithm, written by whoever forks beside such threads: a child finds the
+/// locks of libcrypto's that another thread held as they were, for ever. Ours it must be able to take all the same.
+static LOOKING_UP: RwLock<()> = RwLock::new(());
+
 fn begin(key: &PKey<Private>) -> Signer<'_> {
+    let looking_up = LOOKING_UP.read().unwrap();
     let mut signer = Signer::new(MessageDigest::sha256(), key).unwrap();
+    drop(looking_up);
     signer.update(&MESSAGE[..9]).unwrap();
     signer
 }
@@ -49,7 +56,9 @@ fn begin(key: &PKey<Private>) -> Signer<'_> {
 fn finish(mut signer: Signer<'_>, key: &PKey<Private>) {
     signer.update(&MESSAGE[9..]).unwrap();
     let signature = signer.sign_to_vec().unwrap();
+    let looking_up = LOOKING_UP.read().unwrap();
     let mut verifier = Verifier::new(MessageDigest::sha256(), key).unwrap();
+    drop(looking_up);
     assert!(verifier.verify_oneshot(&signature, MESSAGE).unwrap());
     assert_eq!(openssl::error::ErrorStack::get().errors().len(), 0, "success leaves no error behind");
 }
@@ -221,31 +230,42 @@ fn three_generations_sign_with_a_resource_manager() {
 fn forks_while_threads_sign(managed: bool) {
     let (device, _manager) = device(managed);
     let _providers = Providers::load();
-    let key = key();
+    let key = &key();
     device.mark();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    sign(&key);
+                    sign(key);
                 }
             });
         }
+        let _end = SetOnDrop(&stop);
         for round in 0..count(30, 300) {
-            let work = child(WAYS[round % WAYS.len()], || {
+            let nobody_looks_up = LOOKING_UP.write().unwrap();
+            let work = child(WAYS[round % WAYS.len()], move || {
+                drop(nobody_looks_up);
                 std::thread::scope(|scope| {
                     for _ in 0..3 {
-                        scope.spawn(|| (0..3).for_each(|_| sign(&key)));
+                        scope.spawn(|| (0..3).for_each(|_| sign(key)));
                     }
                 });
             });
-            sign(&key);
+            sign(key);
             work.join();
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_no_attack(&device);
+}
+
+/// Threads end, too, where the one that they work beside panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
