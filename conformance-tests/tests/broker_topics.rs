@@ -2,6 +2,8 @@
 
 mod broker;
 
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use broker::{Key, Subscriber, World, client_id, wait_until};
@@ -218,16 +220,12 @@ fn registries_of_several_projects_can_have_topics_of_their_own() {
     let key = Key::es256();
     let name = world.add("sensor", &key);
     let listener = world.listen(&["projects/#"]);
-    let (broker, file) = (format!("mqtt://127.0.0.1:{}", world.port()), device.path("events"));
-    let mut events = device.command(&Artefact::Server.path().to_string_lossy());
-    let events = events.args(["events", "--registry", "g", "--count", "1", "--timeout", "20", "--broker", &broker]);
-    let mut events = events.stdout(std::fs::File::create(&file).unwrap()).spawn().expect("it starts");
-    world.wait_for_log(&format!("Sending SUBACK to keyrivet-events-{}", events.id()));
+    let (mut events, file) =
+        start_events(&world, &device, "events", &["--registry", "g", "--count", "1", "--timeout", "20"]);
     let _ = world.connect(&name.to_string(), &key.token()).ok();
     listener.wait_for(&format!("{name}/events hello"));
     assert!(events.wait().expect("it ends").success());
-    let line: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    assert_eq!(line, json!({ "topic": format!("{name}/events"), "data": "hello" }));
+    assert_eq!(json_lines(&file), [json!({ "topic": format!("{name}/events"), "data": "hello" })]);
 }
 
 #[test]
@@ -292,28 +290,14 @@ fn the_events_command_shows_what_devices_publish() {
     for id in ["sensor", "camera"] {
         let _ = world.add(id, &key);
     }
-    let broker = format!("mqtt://127.0.0.1:{}", world.port());
-    let events = |more: &[&str]| {
-        let mut command = device.command(&Artefact::Server.path().to_string_lossy());
-        let _ = command.args(["events", "--broker", &broker]).args(more);
-        command
-    };
-    let _ = events(&["--timeout", "1"]).run().fails_with("no event came in time");
-    let nobody = format!("mqtt://127.0.0.1:{}", free_port());
-    let refused =
-        device.command(&Artefact::Server.path().to_string_lossy()).args(["events", "--broker", &nobody]).run();
-    let _ = refused.fails_with(&format!("the broker at {nobody}")).fails_with("--broker");
+    let _ = events(&device, &world.port(), &["--timeout", "1"]).run().fails_with("no event came in time");
+    let nobody = free_port().to_string();
+    let refused = events(&device, &nobody, &[]).run();
+    let _ = refused.fails_with(&format!("the broker at mqtt://127.0.0.1:{nobody}")).fails_with("--broker");
 
-    let all = device.path("all");
-    let mut following = events(&["--follow"]);
-    let mut following = following.stdout(std::fs::File::create(&all).unwrap()).spawn().expect("it starts");
-    let one = device.path("one");
-    let mut counted = events(&["--device", "camera", "--count", "1", "--timeout", "20"]);
-    let mut counted = counted.stdout(std::fs::File::create(&one).unwrap()).spawn().expect("it starts");
-    for process in [&following, &counted] {
-        // SUBSCRIBE comes after it in the log, and before any publisher's connection.
-        world.wait_for_log(&format!("Sending SUBACK to keyrivet-events-{}", process.id()));
-    }
+    let (mut following, all) = start_events(&world, &device, "all", &["--follow"]);
+    let (mut counted, one) =
+        start_events(&world, &device, "one", &["--device", "camera", "--count", "1", "--timeout", "20"]);
     let publish = |id: &str, topic: &str, data: &str| {
         let words = ["-q", "1", "-t", topic, "-m", data];
         let _ = world.publish(&client_id(id), &key.token(), &words).ok();
@@ -325,13 +309,8 @@ fn the_events_command_shows_what_devices_publish() {
     let words = ["-q", "1", "-t", "/devices/sensor/events", "-f", "bytes"];
     let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
     assert!(counted.wait().expect("it ends").success());
-    // A line of JSON for each.
-    let read = |file| -> Vec<Value> {
-        let text = std::fs::read_to_string(file).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
-    };
     let dark = json!({ "topic": "registries/g/devices/camera/events/night", "data": "a \"dark\" picture" });
-    assert_eq!(read(&one), std::slice::from_ref(&dark));
+    assert_eq!(json_lines(&one), std::slice::from_ref(&dark));
     let wanted = [
         json!({ "topic": "registries/g/devices/sensor/events", "data": "warm" }),
         dark,
@@ -339,7 +318,7 @@ fn the_events_command_shows_what_devices_publish() {
     ];
     let seen = || std::fs::read_to_string(&all).unwrap();
     wait_until("all events", || seen().lines().count() >= wanted.len(), seen);
-    assert_eq!(read(&all), wanted);
+    assert_eq!(json_lines(&all), wanted);
     assert!(matches!(following.try_wait(), Ok(None)), "it does not follow any more");
     let _ = following.kill();
     let _ = following.wait();
@@ -354,4 +333,26 @@ fn device_subscriber<'a>(
 ) -> Subscriber<'a> {
     let (id, token) = (name.to_string(), key.token());
     world.subscribe(file, &["-i", &id, "-u", "unused", "-P", &token], topics)
+}
+
+/// `keyrivet-server events`, of the broker at this port.
+fn events(device: &Device, port: &str, more: &[&str]) -> Command {
+    let mut command = device.command(&Artefact::Server.path().to_string_lossy());
+    let _ = command.args(["events", "--broker", &format!("mqtt://127.0.0.1:{port}")]).args(more);
+    command
+}
+
+/// Starts it, and waits until it has subscribed. What it says goes into a file.
+fn start_events(world: &World<'_>, device: &Device, file: &str, more: &[&str]) -> (Child, PathBuf) {
+    let file = device.path(file);
+    let mut command = events(device, &world.port(), more);
+    let process = command.stdout(std::fs::File::create(&file).unwrap()).spawn().expect("it starts");
+    world.wait_for_log(&format!("Sending SUBACK to keyrivet-events-{}", process.id()));
+    (process, file)
+}
+
+/// A value of JSON in each line of a file.
+fn json_lines(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
 }

@@ -43,13 +43,11 @@ impl Store {
             return Ok(());
         }
         self.write(|connection| {
-            let chunks = rows.chunks_exact(ROWS_AT_ONCE);
-            let rest = chunks.remainder();
-            for rows in chunks {
-                insert(connection, &INSERTIONS[1], rows)?;
-            }
-            for row in rest {
-                insert(connection, &INSERTIONS[0], [row])?;
+            let [one, many] = &*INSERTIONS;
+            let whole = rows.chunks_exact(ROWS_AT_ONCE);
+            let rest = whole.remainder().chunks(1);
+            for (sql, rows) in whole.map(|rows| (many, rows)).chain(rest.map(|row| (one, row))) {
+                insert(connection, sql, rows)?;
             }
             for (name, touch) in touches {
                 upsert(connection, name, &touch.activity)?;
@@ -100,7 +98,7 @@ fn insertion(rows: usize) -> String {
     format!("INSERT INTO audit ({columns}) VALUES {}", rows.join(", "))
 }
 
-fn insert<'a>(connection: &mut dyn Connection, sql: &str, rows: impl IntoIterator<Item = &'a AuditRow>) -> Result<()> {
+fn insert(connection: &mut dyn Connection, sql: &str, rows: &[AuditRow]) -> Result<()> {
     let columns = |row: &AuditRow| -> [Value; COLUMNS] {
         [
             row.at.into(),
@@ -113,7 +111,7 @@ fn insert<'a>(connection: &mut dyn Connection, sql: &str, rows: impl IntoIterato
             row.reason.as_str().into(),
         ]
     };
-    let values: Vec<_> = rows.into_iter().flat_map(columns).collect();
+    let values: Vec<_> = rows.iter().flat_map(columns).collect();
     connection.execute(sql, &values).map(drop)
 }
 
