@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use broker::{Key, Subscriber, World, client_id, wait_until};
-use conformance_tests::{Artefact, Cluster, Device, Run as _, free_port};
+use conformance_tests::{Artefact, Cluster, Device, Run as _, Server, free_port};
 use keyrivet_registry::{DeviceName, Event, Timestamp};
 use serde_json::{Value, json};
 
@@ -95,6 +95,28 @@ fn the_original_of_an_event_reaches_nobody_and_nothing_of_a_device_is_retained()
     publish("5", "1", "hottest");
     later.wait_for("hottest");
     assert!(!later.output().contains("hot-"), "{}", later.output());
+}
+
+#[test]
+fn a_bridge_of_everything_carries_an_event_once() {
+    let device = Device::new();
+    // The broker asks nobody about what a bridge may read.
+    let beyond = free_port().to_string();
+    let mut other = device.command("mosquitto");
+    let _other = Server::start(other.args(["-p", &beyond]), beyond.parse().unwrap(), &device.path("beyond.log"));
+    let bridge = format!("connection beyond\naddress 127.0.0.1:{beyond}\ntopic # out 1\nnotifications false");
+    let world = World::with(&device, &bridge);
+    let key = Key::es256();
+    let _ = world.add("sensor", &key);
+    let listener = world.subscribe("listener", &["-p", &beyond, "-F", "message %t %p"], &["#"]);
+    world.wait_for_log("CONNACK");
+    for message in ["first", "second"] {
+        let words = ["-q", "1", "-t", "/devices/sensor/events", "-m", message];
+        let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
+        listener.wait_for(&format!("message registries/g/devices/sensor/events {message}"));
+    }
+    let output = listener.output();
+    assert_eq!(output.lines().filter(|line| line.starts_with("message ")).count(), 2, "{output}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub(crate) struct Clients {
     connections: HashMap<ConnectionId, Client, BuildHasherDefault<ByAddress>>,
     /// The newest connection of each device.
     newest: HashMap<DeviceName, ConnectionId>,
-    gateways: HashSet<ConnectionId>,
+    gateways: HashSet<ConnectionId, BuildHasherDefault<ByAddress>>,
     /// By client id: the subscriptions of durable sessions without connection.
     remembered: HashMap<CString, Vec<Subscription>>,
 }

@@ -66,7 +66,7 @@ impl Journal {
         outcome: Result<(), &Refusal>,
         now: Timestamp,
     ) {
-        self.push(row(&device.registry.to_string(), device.id.as_str(), via, action, outcome, now));
+        self.push(row(device.registry.to_string(), device.id.as_str(), via, action, outcome, now));
         if let Err(refusal) = outcome {
             self.touch(device, |touch| {
                 touch.activity.error_at = Some(now);
@@ -78,7 +78,7 @@ impl Journal {
     /// Notes the refusal of somebody whose name could not be read.
     pub(crate) fn refused_nameless(&self, given: &str, via: &str, action: &str, refusal: &Refusal, now: Timestamp) {
         let given: String = given.chars().take(300).flat_map(char::escape_debug).collect();
-        self.push(row("", &given, via, action, Err(refusal), now));
+        self.push(row(String::new(), &given, via, action, Err(refusal), now));
     }
 
     /// Notes when a device was heard of.
@@ -95,7 +95,7 @@ impl Journal {
     pub(crate) fn flush(&self, store: &Store, now: Timestamp) -> Result<()> {
         let mut taken = std::mem::take(&mut *self.waiting.lock());
         if taken.lost > 0 {
-            let mut lost = row("", "", "registry", "audit", Ok(()), now);
+            let mut lost = row(String::new(), "", "registry", "audit", Ok(()), now);
             lost.reason = format!("{} rows were not written: too many at once", taken.lost);
             taken.rows.push(lost);
         }
@@ -119,7 +119,7 @@ impl Journal {
 }
 
 fn row(
-    registry: &str,
+    registry: String,
     device: &str,
     via: &str,
     action: &str,
@@ -132,7 +132,7 @@ fn row(
     };
     AuditRow {
         at,
-        registry: registry.to_owned(),
+        registry,
         device: device.to_owned(),
         via: via.to_owned(),
         action: action.to_owned(),

@@ -85,8 +85,8 @@ impl std::borrow::Borrow<str> for DeviceId {
 
 impl DeviceName {
     /// Whether a client id claims to be a device's: only then are the registry's rules meant for that client.
-    pub fn is_claimed_by(client_id: &str) -> bool {
-        client_id.starts_with("projects/")
+    pub fn is_claimed_by(client_id: impl AsRef<[u8]>) -> bool {
+        client_id.as_ref().starts_with(b"projects/")
     }
 
     /// Reads a client id or resource name. One leading `/` is passed over, as some clients send it.
@@ -108,7 +108,8 @@ impl DeviceName {
 
 impl fmt::Display for RegistryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "projects/{}/locations/{}/registries/{}", self.project, self.location, self.registry)
+        let parts = ["projects/", &self.project, "/locations/", &self.location, "/registries/", &self.registry];
+        f.write_str(&parts.concat())
     }
 }
 

@@ -183,10 +183,12 @@ unsafe extern "C" fn message(_event: c_int, data: *mut c_void, userdata: *mut c_
             let message = Message { topic, payload, qos: event.qos };
             let answer = loaded.plugin.take(Broker::during_callback(), client, &message);
             if answer == Answer::Taken {
-                // To deny it would be cheaper, and an MQTT 3 client would not notice; but then the broker ends the
+                // What is left for the broker is an empty message on a topic that no wildcard matches, so that it has little to
+                // look for and nobody to ask about. No token stays in its memory or file, and nothing is retained. The
+                // broker frees the payload that is not there any more.
+                // To deny the message would be cheaper, and an MQTT 3 client would not notice; but then the broker ends the
                 // connection where max_queued_messages is 0.
-                // The broker frees the payload that is not there any more, and keeps an empty message that nobody may
-                // read: no token stays in its memory or file, and nothing is retained.
+                hide(event.topic);
                 event.payload = std::ptr::null_mut();
                 event.payloadlen = 0;
                 event.retain = false;
@@ -220,6 +222,22 @@ unsafe extern "C" fn disconnect(_event: c_int, data: *mut c_void, userdata: *mut
         }
         abi::ERR_SUCCESS
     })
+}
+
+/// Makes a topic one that `#` does not match (MQTT 5, 4.7.2), in its own memory: whether the broker or the plugin frees a topic
+/// that was replaced depends on the broker's version.
+///
+/// # Safety
+///
+/// `topic` ends with NUL, may be written to, and nobody reads it meanwhile.
+unsafe fn hide(topic: *mut c_char) {
+    let hidden = c"$".to_bytes_with_nul();
+    // SAFETY: by this function's contract; a topic that is not empty has room.
+    unsafe {
+        if CStr::from_ptr(topic).count_bytes() >= 1 {
+            std::ptr::copy_nonoverlapping(hidden.as_ptr().cast(), topic, hidden.len());
+        }
+    }
 }
 
 /// Runs `body`; answers `failed` where it panics.
