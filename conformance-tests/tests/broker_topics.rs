@@ -115,8 +115,85 @@ fn a_bridge_of_everything_carries_an_event_once() {
         let _ = world.publish(&client_id("sensor"), &key.token(), &words).ok();
         listener.wait_for(&format!("message registries/g/devices/sensor/events {message}"));
     }
+    // A will goes past the plugin's hands: when another connection takes over, too, it stays where it is.
+    let token = key.token();
+    let topics = ["/devices/sensor/config"];
+    let will = ["--will-topic", "/devices/sensor/events", "--will-payload", "will", "--will-retain"];
+    let who = ["-i", &client_id("sensor"), "-u", "unused", "-P", &token];
+    let first = world.subscribe("first", &[&who[..], &will].concat(), &topics);
+    let second = world.subscribe("second", &who, &topics);
+    world.wait_for_log("already connected, closing old connection");
+    drop((first, second));
+    let words = ["-q", "1", "-t", "/devices/sensor/events", "-m", "last"];
+    let _ = world.publish(&client_id("sensor"), &token, &words).ok();
+    listener.wait_for("message registries/g/devices/sensor/events last");
     let output = listener.output();
-    assert_eq!(output.lines().filter(|line| line.starts_with("message ")).count(), 2, "{output}");
+    assert_eq!(output.lines().filter(|line| line.starts_with("message ")).count(), 3, "{output}");
+}
+
+#[test]
+fn what_the_store_cannot_keep_now_is_not_acknowledged() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let change =
+        |sql: &str| rusqlite::Connection::open(device.path("registry.db")).unwrap().execute_batch(sql).unwrap();
+    let publish = |seconds: &str| {
+        let mut command = device.command("timeout");
+        let id = client_id("sensor");
+        command.args([
+            seconds,
+            "mosquitto_pub",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &world.port(),
+            "-i",
+            &id,
+            "-u",
+            "unused",
+            "-d",
+        ]);
+        command.args(["-P", &key.token(), "-q", "1", "-t", "/devices/sensor/state", "-m", "warm"]).run()
+    };
+    change("ALTER TABLE states RENAME TO lost");
+    let output = publish("3").fails();
+    assert!(!output.stdout().contains("PUBACK"), "{}", output.stdout());
+    world.wait_for_log("the registry's store does not answer");
+    change("ALTER TABLE lost RENAME TO states");
+    let _ = publish("10").ok().says("PUBACK");
+    assert_eq!(world.fleet.store().states(&name).unwrap()[0].data, b"warm");
+}
+
+#[test]
+fn events_wait_for_a_broker_that_is_up() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let name = world.add("sensor", &Key::es256());
+    let event = |data: &[u8]| {
+        let event = Event {
+            device: name.clone(),
+            gateway: None,
+            subfolder: String::new(),
+            at: Timestamp::now(),
+            data: data.into(),
+        };
+        world.fleet.publish(&event).unwrap();
+    };
+    // A second broker for the same port fails after it has loaded its plugins.
+    world.stop();
+    event(b"early");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", world.port_number())).unwrap();
+    let _ = device.command("mosquitto").args(["-c", "mosquitto.conf"]).run().fails();
+    drop(taken);
+    let waiting = world.fleet.store().take_events(10).unwrap();
+    assert_eq!(waiting.iter().map(|event| &event.data[..]).collect::<Vec<_>>(), [b"early"]);
+    // One that is up takes them all, however many.
+    world.start();
+    let listener = world.listen(&["registries/#"]);
+    (0..1200).for_each(|number| event(format!("late {number}").as_bytes()));
+    wait_until("all events", || listener.output().matches(" late ").count() == 1200, || listener.output());
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn a_blocked_device_is_told_so_and_only_if_it_is_the_device(world: &World) {
     world.fleet.store().update_device(&device, &blocked(true)).unwrap();
     world.fleet.tick(world.now).unwrap();
     let refusal = world.fleet.check(&mut session, world.now).unwrap_err();
-    assert!(refusal.closes_connection() && refusal.to_string() == "device dev is blocked");
+    assert!(refusal.closes_connection(&device.id) && refusal.to_string() == "device dev is blocked");
     refused(connect(world, &device, &world.token("dev", "ES256", 0, 3600)), "device dev is blocked");
     refused(connect(world, &device, &world.token("stranger", "ES256", 0, 3600)), "signature");
     world.fleet.store().update_device(&device, &blocked(false)).unwrap();

@@ -60,13 +60,13 @@ fn a_device_uses_its_own_topics_and_no_others(world: &World) {
     refused(ask(state, "/devices/dev/state"), "65537 bytes are too many: a state has 65536 bytes at most");
     ask(Action::Publish { qos: 0, size: Some(256 * 1024) }, "/devices/dev/events").expect("the largest event");
     let two = refused(ask(Action::Publish { qos: 2, size: Some(3) }, "/devices/dev/events"), "QoS 2 is not supported");
-    assert!(two.closes_connection());
+    assert!(two.closes_connection(&device.id));
     let attach = refused(ask(PUBLISH, "/devices/other/attach"), "device dev is not a gateway");
-    assert!(attach.closes_connection());
+    assert!(attach.closes_connection(&device.id));
 
     let late = world.now.plus_seconds(3601);
     let expired = world.fleet.authorise(&mut session, PUBLISH, "/devices/dev/events", "test", late).map(drop);
-    assert!(refused(expired, "the token expired 1 s ago").closes_connection());
+    assert!(refused(expired, "the token expired 1 s ago").closes_connection(&device.id));
     world.fleet.tick(world.now).expect("the journal is written");
     let rows = world
         .fleet
@@ -166,14 +166,15 @@ fn what_a_gateway_asks_wrongly_is_refused_with_its_reason(world: &World) {
     let blocked = DeviceChange { blocked: Some(true), ..DeviceChange::default() };
     world.fleet.store().update_device(&device, &blocked).expect("blocked");
     world.fleet.tick(world.now).expect("changes are learnt");
-    refused(attach("dev", ""), "device dev is blocked");
+    // The gateway stays: it has other devices.
+    assert!(!refused(attach("dev", ""), "device dev is blocked").closes_connection(&gateway.id));
     refused(world.fleet.detach(&mut session, "dev", "test", world.now), "is not attached to gateway gateway");
 
     world.key("dev2", "ES256");
     let plain = world.device(&registry, "dev2", &["dev2.pub"], None);
     let mut plain_session = connect(world, &plain, "dev2");
     let attach = world.fleet.attach(&mut plain_session, "dev", b"", "test", world.now);
-    assert!(refused(attach, "device dev2 is not a gateway").closes_connection());
+    assert!(refused(attach, "device dev2 is not a gateway").closes_connection(&plain.id));
     let error = world.fleet.store().bind(&plain, &device).expect_err("no gateway").to_string();
     assert!(error.contains("device dev2 is not a gateway"), "{error}");
 }

@@ -51,6 +51,9 @@ fn emqx_is_answered_allow_deny_or_ignore(world: &World) {
     let gateway = gateway.to_string();
     assert_eq!(authz(&gateway, "publish", "/devices/device2/events", "1"), "deny");
     let payload = format!(r#"{{"authorization":"{}"}}"#, world.token("dev", "ES256", 0, 600));
+    // Whether it may come is asked before.
+    assert_eq!(authz(&gateway, "publish", "/devices/device2/attach", "1"), "allow");
+    assert_eq!(authz(&id, "publish", "/devices/mygateway/attach", "1"), "deny");
     let message = |topic: &str, payload: &str| {
         let body = json!({ "clientid": gateway, "topic": topic, "payload": base64(payload), "qos": 1 });
         server.ask("/hooks/emqx/message", JSON, &body)

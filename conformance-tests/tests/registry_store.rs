@@ -16,6 +16,9 @@ on_both_databases!(
     devices_are_listed_in_pages_and_deleted_with_all_they_had,
     another_process_learns_of_changes_at_its_next_tick,
     a_flood_of_refusals_is_bounded_and_counted,
+    what_a_client_makes_up_keeps_nothing_from_being_written_or_learnt,
+    changes_of_one_device_at_once_are_all_kept,
+    a_device_is_attached_to_one_gateway_at_a_time,
 );
 
 #[track_caller]
@@ -249,4 +252,64 @@ fn a_flood_of_refusals_is_bounded_and_counted(world: &World) {
     let rows = world.fleet.store().audit(&registry, &all).unwrap();
     assert_eq!(rows.len(), 10_000);
     assert!(rows.iter().all(|row| !format!("{row:?}").contains("secret")));
+}
+
+fn what_a_client_makes_up_keeps_nothing_from_being_written_or_learnt(world: &World) {
+    let registry = world.registry("g", &[]);
+    world.key("dev", "ES256");
+    let device = world.device(&registry, "dev", &["dev.pub"], None);
+    let connect = |token: &str| {
+        world.fleet.authenticate(&device.to_string(), Protocol::Mqtt, Proof::Token(token), "test", world.now)
+    };
+    let session = connect(&world.token("dev", "ES256", 0, 600)).expect("let in");
+    world.fleet.tick(world.now).unwrap();
+    // {"alg":"\u0000"}, for which nobody needs a key; and a NUL in what the rules do not look at.
+    let refusal = connect("eyJhbGciOiJcdTAwMDAifQ.e30.AA").unwrap_err();
+    assert!(!refusal.to_string().contains('\0'), "{refusal}");
+    world.fleet.note(&session, "test", "a\0b", Ok(()), world.now);
+    let blocked = DeviceChange { blocked: Some(true), ..Default::default() };
+    world.fleet.store().update_device(&device, &blocked).unwrap();
+    assert_eq!(world.fleet.tick(world.now).unwrap(), [Change::Device(device.clone())]);
+    let all = keyrivet_registry::store::AuditFilter { limit: 10, ..Default::default() };
+    let rows = world.fleet.store().audit(&registry, &all).unwrap();
+    assert_eq!(rows.len(), 3, "{rows:?}");
+}
+
+fn changes_of_one_device_at_once_are_all_kept(world: &World) {
+    let registry = world.registry("g", &[]);
+    let device = world.device(&registry, "dev", &[], None);
+    let other = Fleet::open(&world.url).expect("the same store");
+    for round in 0..50 {
+        let change = |fleet: &Fleet, change: DeviceChange| fleet.store().update_device(&device, &change).unwrap();
+        change(&world.fleet, DeviceChange { blocked: Some(false), ..Default::default() });
+        let metadata = [("round".to_owned(), round.to_string())].into();
+        std::thread::scope(|scope| {
+            scope.spawn(|| change(&other, DeviceChange { metadata: Some(metadata), ..Default::default() }));
+            change(&world.fleet, DeviceChange { blocked: Some(true), ..Default::default() });
+        });
+        let device = world.fleet.store().device(&device).unwrap().unwrap();
+        assert!(device.blocked && device.metadata["round"] == round.to_string(), "round {round}: {device:?}");
+    }
+}
+
+fn a_device_is_attached_to_one_gateway_at_a_time(world: &World) {
+    let registry = world.registry("g", &[]);
+    let store = world.fleet.store();
+    let made = |id: &str, gateway| {
+        let name = world.device(&registry, id, &[], gateway);
+        store.device(&name).unwrap().unwrap()
+    };
+    let device = made("dev", None);
+    let gateways = ["gw1", "gw2"].map(|id| made(id, Some(AuthMethod::DeviceAuthTokenOnly)));
+    let (other, now) = (Fleet::open(&world.url).expect("the same store"), world.now);
+    for round in 0..50 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| other.store().attach(&gateways[0], &device, now).unwrap());
+            store.attach(&gateways[1], &device, now).unwrap();
+        });
+        let attached = gateways.iter().filter(|gateway| !store.attached(gateway).unwrap().is_empty()).count();
+        assert_eq!(attached, 1, "round {round}");
+        store.detach_all(&gateways[0]).unwrap();
+        store.detach_all(&gateways[1]).unwrap();
+    }
 }

@@ -33,6 +33,9 @@ pub(crate) enum Answer {
     Denied,
     /// No, because of the message's quality of service: the broker ends the connection.
     DeniedQos,
+    /// It cannot be done now. The broker ends the connection without acknowledging the message, so that the client sends it
+    /// again.
+    Failed,
     /// That is for others to say: the broker's own files, another plugin.
     NotOurs,
 }

@@ -105,6 +105,8 @@ pub(crate) struct Clients {
     /// The newest connection of each device.
     newest: HashMap<DeviceName, ConnectionId>,
     gateways: HashSet<ConnectionId, BuildHasherDefault<ByAddress>>,
+    /// Connections that the broker is about to end for another one with the same client id.
+    taken_over: Vec<ConnectionId>,
     /// By client id: the subscriptions of durable sessions without connection.
     remembered: HashMap<CString, Vec<Subscription>>,
 }
@@ -131,7 +133,22 @@ impl Clients {
         let before = self.newest.insert(session.device.clone(), connection);
         let client = Client { id: id.to_owned(), session, subscriptions, durable };
         let _ = self.connections.insert(connection, client);
-        before.filter(|before| self.connections.get(before).is_some_and(|before| *before.id != *id))
+        let before = before.filter(|before| *before != connection)?;
+        if self.connections.get(&before)?.id.as_c_str() == id {
+            self.taken_over.push(before);
+            return None;
+        }
+        Some(before)
+    }
+
+    /// Whether the broker is ending this connection for a newer one.
+    pub(crate) fn is_taken_over(&self, connection: ConnectionId) -> bool {
+        self.taken_over.contains(&connection)
+    }
+
+    /// The broker has ended what it meant to end.
+    pub(crate) fn forget_taken_over(&mut self) {
+        self.taken_over.clear();
     }
 
     /// The subscriptions of a connection with the same client id, which the broker is about to end.

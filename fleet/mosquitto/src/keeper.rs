@@ -15,6 +15,8 @@ use crate::ffi::thread;
 
 /// How often it asks the store: what changes is heard of within a second, the broker's own pace included.
 const PACE: Duration = Duration::from_millis(250);
+/// How often while there is more than it could take.
+const BRISK_PACE: Duration = Duration::from_millis(20);
 /// How many seconds a command is worth delivering.
 const COMMAND_LIFE: i64 = 5;
 /// Events fetched at once.
@@ -45,6 +47,8 @@ pub(crate) enum News {
 #[derive(Default)]
 struct Desk {
     any: AtomicBool,
+    /// The broker asks for news: it is up.
+    open: AtomicBool,
     news: Mutex<Vec<News>>,
 }
 
@@ -53,6 +57,14 @@ impl Desk {
         let mut waiting = self.news.lock();
         waiting.extend(news);
         self.any.store(!waiting.is_empty(), Ordering::Release);
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    fn is_clear(&self) -> bool {
+        self.news.lock().is_empty()
     }
 }
 
@@ -82,6 +94,9 @@ impl Keeper {
 
     /// Takes what there is to be told. Costs next to nothing while there is nothing.
     pub(crate) fn news(&self) -> Vec<News> {
+        if !self.desk.open.load(Ordering::Relaxed) {
+            self.desk.open.store(true, Ordering::Release);
+        }
         if !self.desk.any.swap(false, Ordering::Acquire) {
             return Vec::new();
         }
@@ -115,13 +130,11 @@ impl Work {
             match tasks.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(task) => self.perform(task),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look();
-                    next = Instant::now() + PACE;
+                    let more = self.look();
+                    next = Instant::now() + if more { BRISK_PACE } else { PACE };
                 }
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.look();
-                    return;
-                }
+                // Nobody would read what is learnt now.
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -141,9 +154,12 @@ impl Work {
         }
     }
 
-    fn look(&mut self) {
+    /// Answers whether there is more to fetch.
+    fn look(&mut self) -> bool {
         let done = self.changes().and_then(|()| self.events());
-        self.tell(done.map_err(|error| error.to_string()));
+        let more = matches!(done, Ok(true));
+        self.tell(done.map(drop).map_err(|error| error.to_string()));
+        more
     }
 
     fn changes(&mut self) -> keyrivet_registry::Result<()> {
@@ -170,15 +186,18 @@ impl Work {
         Ok(())
     }
 
-    fn events(&mut self) -> keyrivet_registry::Result<()> {
-        loop {
-            let events = self.fleet.store().take_events(BATCH)?;
-            let count = events.len();
-            self.desk.put(events.into_iter().map(News::Event));
-            if count < BATCH {
-                return Ok(());
-            }
+    /// What is taken here is in no store any more: only what the broker will publish, and no more than it keeps up with.
+    fn events(&mut self) -> keyrivet_registry::Result<bool> {
+        if !self.desk.is_open() {
+            return Ok(false);
         }
+        if !self.desk.is_clear() {
+            return Ok(true);
+        }
+        let events = self.fleet.store().take_events(BATCH)?;
+        let more = events.len() == BATCH;
+        self.desk.put(events.into_iter().map(News::Event));
+        Ok(more)
     }
 
     /// Says once that the store fails, and once that it is well again.

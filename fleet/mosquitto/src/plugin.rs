@@ -105,6 +105,10 @@ impl Plugin {
     pub(crate) fn check(&self, broker: Broker<'_>, client: ClientRef<'_>, topic: &CStr, access: Access) -> Answer {
         let mut state = self.state.lock();
         let State { clients, leaving, last_gone, told_of_stranger, .. } = &mut *state;
+        // That is its will, which would go out as it is, past `take`.
+        if matches!(access, Access::Write { .. }) && clients.is_taken_over(client.connection()) {
+            return Answer::Denied;
+        }
         let Some(device) = clients.find(client) else {
             let claimed = client.id().is_some_and(is_claimed);
             if claimed && *last_gone != Some(client.connection()) && !*told_of_stranger {
@@ -147,10 +151,7 @@ impl Plugin {
                 if refusal == Refusal::QosTwo {
                     return Answer::DeniedQos;
                 }
-                if refusal.closes_connection() {
-                    leaving.push((client.connection(), refusal));
-                }
-                Answer::Denied
+                leave(leaving, client, device, refusal)
             }
         }
     }
@@ -175,10 +176,7 @@ impl Plugin {
             Err((kind, refusal)) => {
                 report(broker, device, &format!("publish {text}"), &refusal);
                 delivery::error(broker, device, topic.device, &refusal, kind, text);
-                if refusal.closes_connection() {
-                    leaving.push((client.connection(), refusal));
-                }
-                Answer::Denied
+                leave(leaving, client, device, refusal)
             }
         }
     }
@@ -198,6 +196,7 @@ impl Plugin {
         let news = self.keeper.news();
         let moment = Instant::now();
         let mut state = self.state.lock();
+        state.clients.forget_taken_over();
         let due = state.last_patrol.is_none_or(|last| moment.duration_since(last) >= PATROL);
         // The broker calls this each time it has done something.
         if !due && news.is_empty() && state.leaving.is_empty() && state.replaced.is_empty() {
@@ -340,6 +339,22 @@ fn is_claimed(id: &CStr) -> bool {
 /// Whether a password was meant for the registry, whatever the client id: a JWT's header begins with `{"`.
 fn looks_like_token(password: &str) -> bool {
     password.starts_with("eyJ") && password.split('.').count() == 3
+}
+
+/// The answer to a refusal: the broker closes the connection now, soon or not at all.
+fn leave(
+    leaving: &mut Vec<(ConnectionId, Refusal)>,
+    client: ClientRef<'_>,
+    device: &Client,
+    refusal: Refusal,
+) -> Answer {
+    if let Refusal::Unavailable { .. } = refusal {
+        return Answer::Failed;
+    }
+    if refusal.closes_connection(&device.session.device.id) {
+        leaving.push((client.connection(), refusal));
+    }
+    Answer::Denied
 }
 
 fn report(broker: Broker<'_>, client: &Client, action: &str, refusal: &Refusal) {

@@ -34,6 +34,8 @@ pub struct Fleet {
     /// One more with each change: sessions of an older one are looked at again.
     generation: AtomicU64,
     seen_change: Mutex<i64>,
+    /// Learnt, but not told yet.
+    untold: Mutex<Vec<Change>>,
 }
 
 /// What a tick has learnt.
@@ -63,6 +65,7 @@ impl Fleet {
             devices: RwLock::default(),
             generation: AtomicU64::new(0),
             seen_change: Mutex::new(seen),
+            untold: Mutex::default(),
         })
     }
 
@@ -341,8 +344,17 @@ impl Fleet {
     }
 
     /// Writes what has gathered, and learns what others changed.
+    ///
+    /// What was learnt holds also where nothing could be written; it is told when that works again.
     pub fn tick(&self, now: Timestamp) -> Result<Vec<Change>> {
-        self.journal.flush(&self.store, now)?;
+        let written = self.journal.flush(&self.store, now);
+        let mut untold = self.untold.lock();
+        untold.extend(self.learn()?);
+        written?;
+        Ok(std::mem::take(&mut *untold))
+    }
+
+    fn learn(&self) -> Result<Vec<Change>> {
         let mut seen = self.seen_change.lock();
         let newest = self.store.last_change()?;
         if newest == *seen {
@@ -412,7 +424,8 @@ impl Fleet {
 
     /// A device that stands in the same registry as `own`.
     fn device_of_gateway(&self, own: &Device, id: &str) -> Result<Arc<Device>, Refusal> {
-        let unknown = || Refusal::GatewayDeviceUnknown { device: id.chars().take(64).collect() };
+        let unknown =
+            || Refusal::GatewayDeviceUnknown { device: id.chars().take(64).flat_map(char::escape_debug).collect() };
         let name = own.name.sibling(DeviceId::parse(id).map_err(|_| unknown())?);
         match self.look_up(&name) {
             Ok((_, device)) => Ok(device),

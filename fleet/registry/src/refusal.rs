@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::limit::Limit;
+use crate::name::DeviceId;
 
 /// A refusal, with everything needed to explain it. Never holds a token, nor any part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,8 +175,14 @@ impl Refusal {
     }
 
     /// Whether the broker closes the connection of a client that did this, as IoT Core did.
-    pub fn closes_connection(&self) -> bool {
-        matches!(self, Self::QosTwo | Self::NotAGateway { .. } | Self::Blocked { .. } | Self::TokenExpired { .. })
+    ///
+    /// `own` is the device that has the connection: a gateway keeps its own when a device of its is blocked.
+    pub fn closes_connection(&self, own: &DeviceId) -> bool {
+        match self {
+            Self::QosTwo | Self::NotAGateway { .. } | Self::TokenExpired { .. } => true,
+            Self::Blocked { device } => device == own.as_str(),
+            _ => false,
+        }
     }
 
     /// What only the operator's log may say, besides the text that everybody gets.

@@ -52,6 +52,8 @@ impl Link {
         let id = format!("keyrivet-server-{}", std::process::id());
         let mut options = broker.options(&id)?;
         options.set_max_packet_size(PACKET, PACKET);
+        // A message is acknowledged when it is dealt with: until then the broker sends only so many.
+        options.set_manual_acks(true);
         let (client, events) = AsyncClient::new(options, 64);
         let (wishes, received) = unbounded_channel();
         Ok(Self(Some(Inner { registry, client, wishes, parts: Mutex::new(Some((events, received))) })))
@@ -83,7 +85,8 @@ impl Link {
         let Some((events, wishes)) = app.link.0.as_ref().and_then(|inner| inner.parts.lock().take()) else {
             return std::future::pending().await;
         };
-        tokio::join!(receive(&app, events), fulfil(&app, wishes), forward(&app));
+        let (messages, received) = unbounded_channel();
+        tokio::join!(receive(&app, events, messages), digest(&app, received), fulfil(&app, wishes), forward(&app));
     }
 }
 
@@ -126,8 +129,8 @@ impl cli::Broker {
     }
 }
 
-/// States, for the store.
-async fn receive(app: &Arc<App>, mut events: EventLoop) {
+/// What comes from the broker. Nothing is awaited here but that: what is published has to pass through the same loop.
+async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSender<Publish>) {
     let Some(inner) = &app.link.0 else { return };
     loop {
         match events.poll().await {
@@ -137,7 +140,10 @@ async fn receive(app: &Arc<App>, mut events: EventLoop) {
                 let _ = inner.client.try_subscribe("/devices/+/state", QoS::AtLeastOnce);
                 let _ = inner.client.try_subscribe("/devices/+/events/#", QoS::AtLeastOnce);
             }
-            Ok(Event::Incoming(Packet::Publish(message))) => take(app, &inner.registry, message).await,
+            Ok(Event::Incoming(Packet::Publish(message))) => {
+                // The receiver lives as long as the server.
+                let _ = messages.send(message);
+            }
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!("the link to the broker: {error}");
@@ -147,22 +153,35 @@ async fn receive(app: &Arc<App>, mut events: EventLoop) {
     }
 }
 
-/// A state is kept, an event is published again under its registry's name.
-async fn take(app: &Arc<App>, registry: &RegistryName, message: Publish) {
+/// Takes one message after the other, and acknowledges it.
+async fn digest(app: &Arc<App>, mut messages: UnboundedReceiver<Publish>) {
     let Some(inner) = &app.link.0 else { return };
+    while let Some(message) = messages.recv().await {
+        take(app, inner, &message).await;
+        let _ = inner.client.ack(&message).await;
+    }
+}
+
+/// A state is kept, an event is published again under its registry's name.
+async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) {
+    let registry = &inner.registry;
     let Ok(topic) = Topic::published(&message.topic) else { return };
     let Ok(device) = registry.device(topic.device) else { return };
     match topic.channel {
         Channel::State => {
-            let payload = message.payload;
+            let payload = message.payload.clone();
             let work = move |app: &App| app.fleet.set_state(&device, &payload, Timestamp::now());
             if let Err(refusal) = blocking(app, work).await {
                 tracing::warn!("a state was not kept: {refusal}");
             }
         }
         Channel::Events(_) => {
-            let publish =
-                inner.client.publish(qualified(registry, &topic.to_string()), message.qos, false, message.payload);
+            let publish = inner.client.publish(
+                qualified(registry, &topic.to_string()),
+                message.qos,
+                false,
+                message.payload.clone(),
+            );
             let _ = publish.await;
         }
         _ => {}

@@ -13,6 +13,8 @@ pub const EVENT_BASIC_AUTH: c_int = 3;
 pub const EVENT_MESSAGE: c_int = 7;
 pub const EVENT_TICK: c_int = 9;
 pub const EVENT_DISCONNECT: c_int = 10;
+/// Its structure is that of `EVENT_DISCONNECT`.
+pub const EVENT_CLIENT_OFFLINE: c_int = 28;
 
 pub const ACCESS_READ: c_int = 1;
 pub const ACCESS_WRITE: c_int = 2;

@@ -29,6 +29,9 @@ const CALLBACKS: [(c_int, Callback); 5] = [
     (abi::EVENT_DISCONNECT, disconnect),
 ];
 
+/// Since 2.1 the broker says only this of a client that is gone whose session it keeps; older ones do not know the event.
+const CALLBACK_OF_NEWER_BROKERS: (c_int, Callback) = (abi::EVENT_CLIENT_OFFLINE, disconnect);
+
 /// What the broker keeps for us between its calls.
 struct Loaded {
     identifier: *mut mosquitto_plugin_id_t,
@@ -85,6 +88,9 @@ pub(crate) unsafe extern "C" fn mosquitto_plugin_init(
                 return code;
             }
         }
+        let (event, callback) = CALLBACK_OF_NEWER_BROKERS;
+        // SAFETY: as for the others.
+        let _ = unsafe { abi::mosquitto_callback_register(identifier, event, Some(callback), null(), loaded) };
         // SAFETY: the broker gave the place to write to.
         unsafe { *userdata = loaded };
         abi::ERR_SUCCESS
@@ -118,7 +124,7 @@ unsafe fn unload(loaded: *mut c_void) {
     }
     // SAFETY: by this function's contract it is ours again.
     let loaded = unsafe { Box::from_raw(loaded.cast::<Loaded>()) };
-    for (event, callback) in CALLBACKS {
+    for (event, callback) in CALLBACKS.into_iter().chain([CALLBACK_OF_NEWER_BROKERS]) {
         // SAFETY: the identifier is the broker's; of what is not registered the broker only says so.
         let _ = unsafe { abi::mosquitto_callback_unregister(loaded.identifier, event, Some(callback), null()) };
     }
@@ -251,6 +257,7 @@ fn code(answer: Answer, denied: c_int) -> c_int {
         Answer::Allowed | Answer::Taken => abi::ERR_SUCCESS,
         Answer::Denied => denied,
         Answer::DeniedQos => abi::ERR_QOS_NOT_SUPPORTED,
+        Answer::Failed => abi::ERR_UNKNOWN,
         Answer::NotOurs => abi::ERR_PLUGIN_DEFER,
     }
 }

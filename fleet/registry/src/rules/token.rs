@@ -32,7 +32,7 @@ fn algorithm(header: &str) -> Result<SignatureAlgorithm, Refusal> {
         return Err(malformed("its header asks for extensions (crit), and there are none"));
     }
     let name = header.get("alg").and_then(Value::as_str).ok_or_else(|| malformed("its header has no alg"))?;
-    SignatureAlgorithm::parse(name).ok_or_else(|| Refusal::Algorithm { name: name.chars().take(16).collect() })
+    SignatureAlgorithm::parse(name).ok_or_else(|| Refusal::Algorithm { name: shown(name, 16) })
 }
 
 /// Whether one of the device's keys that may still be used made the signature.
@@ -76,6 +76,11 @@ fn decoded(part: &str, it_is: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(&format!("{it_is} not base64url")))
 }
 
+/// As much of what somebody made up as a line of a log can take.
+fn shown(text: &str, most: usize) -> String {
+    text.chars().take(most).flat_map(char::escape_debug).collect()
+}
+
 fn malformed(why: &str) -> Refusal {
     Refusal::TokenMalformed { why: why.to_owned() }
 }
@@ -84,8 +89,7 @@ fn check_claims(claims: &Map<String, Value>, project: &str, now: Timestamp) -> R
     let audience = claims.get("aud").ok_or(Refusal::Claim { name: "aud", why: "is missing: it is the project" })?;
     let audience = audience.as_str().ok_or(Refusal::Claim { name: "aud", why: "must be one string, the project" })?;
     if audience != project {
-        let found = audience.chars().take(100).collect();
-        return Err(Refusal::Audience { expected: project.to_owned(), found });
+        return Err(Refusal::Audience { expected: project.to_owned(), found: shown(audience, 100) });
     }
     let (issued, expires) = (seconds(claims, "iat")?, seconds(claims, "exp")?);
     let now = now.seconds();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::database::Connection;
-use super::devices::{DEVICE, credentials_to_json, device, find_device, find_registry, note, registry};
+use super::devices::{DEVICE, credentials_to_json, device, find_device, find_registry, lock, note, registry};
 use super::{Store, What, note_change, to_json};
 use crate::credential::Credential;
 use crate::error::{Error, Result};
@@ -123,7 +123,7 @@ impl Store {
     pub fn update_device(&self, name: &DeviceName, change: &DeviceChange) -> Result<Device> {
         self.write(|connection| {
             let registry = existing_registry(connection, &name.registry)?;
-            let mut device = existing_device(connection, name)?;
+            let mut device = locked_device(connection, name)?;
             if let Some(index) = change.remove_credential {
                 if index >= device.credentials.len() {
                     return Err(Error::NotFound(format!("credential {index} of device {}", name.id)));
@@ -276,6 +276,14 @@ pub(super) fn existing_registry(connection: &mut dyn Connection, name: &Registry
 
 pub(super) fn existing_device(connection: &mut dyn Connection, name: &DeviceName) -> Result<Device> {
     find_device(connection, name)?.ok_or_else(|| Refusal::DeviceUnknown { name: name.to_string() }.into())
+}
+
+/// The device, which nobody else changes until the transaction ends.
+pub(super) fn locked_device(connection: &mut dyn Connection, name: &DeviceName) -> Result<Device> {
+    let number = existing_device(connection, name)?.number;
+    lock(connection, number)?;
+    // PostgreSQL shows each statement what others have done by then.
+    existing_device(connection, name)
 }
 
 fn no_registry(name: &RegistryName) -> Error {

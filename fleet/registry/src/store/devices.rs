@@ -49,6 +49,7 @@ impl Store {
     /// Notes that a gateway speaks for a device from now on. A device is attached to one gateway at a time.
     pub fn attach(&self, gateway: &Device, device: &Device, now: Timestamp) -> Result<()> {
         self.write(|connection| {
+            lock(connection, device.number)?;
             let _ = connection.execute("DELETE FROM attachments WHERE device = $1", &[device.number.into()])?;
             let sql = "INSERT INTO attachments (gateway, device, since) VALUES ($1, $2, $3)";
             let _ = connection.execute(sql, &[gateway.number.into(), device.number.into(), now.into()])?;
@@ -92,6 +93,12 @@ pub(super) fn find_device(connection: &mut dyn Connection, name: &DeviceName) ->
         }
     };
     rows.first().map(device).transpose()
+}
+
+/// Until the transaction ends nobody else changes the device, nor whatever else is changed under this lock.
+pub(super) fn lock(connection: &mut dyn Connection, device: i64) -> Result<()> {
+    let sql = "UPDATE devices SET blocked = blocked WHERE number = $1";
+    connection.execute(sql, &[device.into()]).map(drop)
 }
 
 pub(super) fn registry(row: &Row) -> Result<Registry> {

@@ -1,6 +1,6 @@
 //! What travels: configurations and commands down, states and events up.
 
-use super::admin::existing_device;
+use super::admin::{existing_device, locked_device};
 use super::database::Row;
 use super::devices::note;
 use super::{Store, What};
@@ -22,10 +22,8 @@ impl Store {
     pub fn set_config(&self, name: &DeviceName, data: &[u8], expected: Option<i64>, now: Timestamp) -> Result<i64> {
         check_size(Limit::CONFIG, data)?;
         self.write(|connection| {
-            let device = existing_device(connection, name)?;
-            // The row is locked, so that two writers cannot take the same version.
-            let sql = "UPDATE devices SET blocked = blocked WHERE number = $1";
-            let _ = connection.execute(sql, &[device.number.into()])?;
+            // Two writers cannot take the same version.
+            let device = locked_device(connection, name)?;
             let sql = "SELECT COALESCE(MAX(version), 0) FROM configs WHERE device = $1";
             let newest = connection.query(sql, &[device.number.into()])?.first().map_or(Ok(0), |row| row.integer(0))?;
             if let Some(expected) = expected.filter(|expected| *expected != newest) {

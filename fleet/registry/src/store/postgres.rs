@@ -34,8 +34,17 @@ impl Postgres {
         let mut configuration: postgres::Config =
             url.parse().map_err(|error: postgres::Error| Error::Store(explained(&error)))?;
         configuration.connect_timeout(PATIENCE).application_name("keyrivet");
+        // A broker waits for the answers: a server that is lost, or a lock that somebody keeps, must not stop it for long.
+        configuration.tcp_user_timeout(PATIENCE).keepalives_idle(PATIENCE);
+        if configuration.get_options().is_none() {
+            let patience = PATIENCE.as_millis();
+            configuration.options(&format!("-c statement_timeout={patience} -c lock_timeout={patience}"));
+        }
         let this = Self { configuration, link: Mutex::new(None) };
         this.write(&mut |connection| {
+            // Others may be at it, and what is to be changed may be large.
+            let _ = connection.execute("SET LOCAL statement_timeout = 0", &[])?;
+            let _ = connection.execute("SET LOCAL lock_timeout = 0", &[])?;
             let _ = connection.query("SELECT pg_advisory_xact_lock($1)", &[SCHEMA_LOCK.into()])?;
             schema::migrate(connection, schema::Dialect::Postgres)
         })?;
@@ -114,6 +123,8 @@ impl ToSql for Value {
         match self {
             Self::Null => Ok(IsNull::Yes),
             Self::Integer(value) => value.to_sql(ty, out),
+            // PostgreSQL's texts have no NUL, and one that a client made up must not keep the others from being written.
+            Self::Text(value) if value.contains('\0') => value.replace('\0', "\u{fffd}").to_sql(ty, out),
             Self::Text(value) => value.to_sql(ty, out),
             Self::Bytes(value) => value.to_sql(ty, out),
         }

@@ -10,7 +10,7 @@ use keyrivet_registry::{Refusal, Session};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{act, connect};
+use super::{Shown, act, connect};
 use crate::google;
 use crate::serve::{App, blocking};
 
@@ -90,7 +90,7 @@ pub(crate) async fn authz(State(app): State<Arc<App>>, Json(body): Json<Authz>) 
         _ => return Json(json!({ "result": "deny", "reason": "action is neither publish nor subscribe" })),
     };
     // The rule's message attaches; here is only asked whether it may come.
-    let work = move |app: &App| act(app, "emqx", &body.clientid, action, &body.topic, None);
+    let work = move |app: &App| act(app, "emqx", &body.clientid, action, &body.topic, Shown::TopicFirst);
     Json(verdict(blocking(&app, work).await))
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn message(State(app): State<Arc<App>>, Json(body): Json<Messag
         return Json(json!({ "result": "deny", "reason": "payload is not base64" }));
     };
     let action = Action::Publish { qos: qos(body.qos.as_ref()), size: Some(payload.len()) };
-    let work = move |app: &App| act(app, "emqx", &body.clientid, action, &body.topic, Some(&payload));
+    let work = move |app: &App| act(app, "emqx", &body.clientid, action, &body.topic, Shown::All(&payload));
     Json(verdict(blocking(&app, work).await))
 }
 

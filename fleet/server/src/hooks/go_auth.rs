@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{act, connect};
+use super::{Shown, act, connect};
 use crate::serve::{App, blocking};
 
 /// What it sends to ask who a client is.
@@ -62,7 +62,7 @@ pub(crate) async fn aclcheck(State(app): State<Arc<App>>, headers: HeaderMap, bo
         Some(4) => Action::Subscribe,
         _ => return answer(Some("acc is none of 1, 2, 3, 4".to_owned())),
     };
-    let work = move |app: &App| act(app, "go-auth", &body.clientid, action, &body.topic, None);
+    let work = move |app: &App| act(app, "go-auth", &body.clientid, action, &body.topic, Shown::Topic);
     answer(match blocking(&app, work).await {
         None => Some("not a device".to_owned()),
         Some(Ok(())) => None,

@@ -114,20 +114,31 @@ fn connect(app: &App, via: &'static str, client_id: &str, password: Option<&str>
     Some(outcome)
 }
 
-/// What a client may do with a topic; with the payload, does it as well.
+/// What a hook shows of a message.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    /// Its payload.
+    All(&'a [u8]),
+    /// Not its payload, and no other hook does.
+    Topic,
+    /// Not its payload: another hook comes with that, and then is the time to act.
+    TopicFirst,
+}
+
+/// What a client may do with a topic; does it as well, as far as the message is shown.
 fn act(
     app: &App,
     via: &'static str,
     client_id: &str,
     action: Action,
     topic: &str,
-    payload: Option<&[u8]>,
+    shown: Shown<'_>,
 ) -> Option<Result<(), Refusal>> {
     if !DeviceName::is_claimed_by(client_id) {
         return None;
     }
     let start = Instant::now();
-    let outcome = decide(app, via, client_id, action, topic, payload);
+    let outcome = decide(app, via, client_id, action, topic, shown);
     let name = match action {
         Action::Publish { .. } => "publish",
         Action::Subscribe => "subscribe",
@@ -146,7 +157,7 @@ fn decide(
     client_id: &str,
     action: Action,
     topic: &str,
-    payload: Option<&[u8]>,
+    shown: Shown<'_>,
 ) -> Result<(), Refusal> {
     let now = Timestamp::now();
     let mut session = app.fleet.session_of(client_id)?;
@@ -160,14 +171,15 @@ fn decide(
         }
         return Ok(());
     }
-    match (topic.channel, payload) {
-        (Channel::Attach, Some(payload)) => app.fleet.attach(&mut session, topic.device, payload, via, now),
-        // Where the broker does not show the message, a gateway can attach what needs no token.
-        (Channel::Attach, None) => app.fleet.attach(&mut session, topic.device, b"", via, now),
+    match (topic.channel, shown) {
+        (_, Shown::TopicFirst) => Ok(()),
+        (Channel::Attach, Shown::All(payload)) => app.fleet.attach(&mut session, topic.device, payload, via, now),
+        // A gateway can attach what needs no token.
+        (Channel::Attach, Shown::Topic) => app.fleet.attach(&mut session, topic.device, b"", via, now),
         (Channel::Detach, _) => app.fleet.detach(&mut session, topic.device, via, now),
-        (_, Some(payload)) => app.fleet.published(&mut session, topic, payload, now),
-        (Channel::Events(_), None) => app.fleet.published(&mut session, topic, b"", now),
-        (_, None) => Ok(()),
+        (_, Shown::All(payload)) => app.fleet.published(&mut session, topic, payload, now),
+        (Channel::Events(_), Shown::Topic) => app.fleet.published(&mut session, topic, b"", now),
+        (_, Shown::Topic) => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use keyrivet_registry::DeviceName;
 use keyrivet_registry::rules::session::Action;
 use serde::Deserialize;
 
-use super::{act, connect};
+use super::{Shown, act, connect};
 use crate::serve::{App, blocking};
 
 /// What RabbitMQ sends, of all its addresses.
@@ -78,7 +78,7 @@ pub(crate) async fn topic(State(app): State<Arc<App>>, Form(body): Form<Question
     };
     let client_id = body.client_id().to_owned();
     let topic = topic_of(&body.routing_key, &client_id);
-    let work = move |app: &App| act(app, "rabbitmq", &client_id, action, &topic, None);
+    let work = move |app: &App| act(app, "rabbitmq", &client_id, action, &topic, Shown::Topic);
     verdict(matches!(blocking(&app, work).await, Some(Ok(()))))
 }
 

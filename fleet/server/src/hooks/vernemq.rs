@@ -10,7 +10,7 @@ use keyrivet_registry::rules::session::Action;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{act, connect};
+use super::{Shown, act, connect};
 use crate::google;
 use crate::serve::{App, blocking};
 
@@ -53,7 +53,7 @@ pub(crate) async fn hook(State(app): State<Arc<App>>, headers: HeaderMap, Json(b
             .iter()
             .find_map(|it| {
                 // One that is refused refuses all.
-                act(app, "vernemq", &body.client_id, Action::Subscribe, &it.topic, None).filter(Result::is_err)
+                act(app, "vernemq", &body.client_id, Action::Subscribe, &it.topic, Shown::Topic).filter(Result::is_err)
             })
             .or_else(|| keyrivet_registry::DeviceName::is_claimed_by(&body.client_id).then_some(Ok(()))),
         _ => None,
@@ -69,7 +69,7 @@ fn publish(app: &App, body: &Hook) -> Option<Result<(), Refusal>> {
     let malformed = || Refusal::AttachMalformed { why: "the hook's payload is not base64".to_owned() };
     let Some(payload) = google::bytes(&body.payload) else { return Some(Err(malformed())) };
     let action = Action::Publish { qos: body.qos, size: Some(payload.len()) };
-    act(app, "vernemq", &body.client_id, action, &body.topic, Some(&payload))
+    act(app, "vernemq", &body.client_id, action, &body.topic, Shown::All(&payload))
 }
 
 /// In MQTT 5 the client hears the reason.
