@@ -342,3 +342,20 @@ fn openssl_kdf(client: &Client, name: &str, digest: &str, z: &[u8], length: usiz
     let words = ["openssl", "kdf", "-binary", "-keylen", &length, "-kdfopt", &digest, "-kdfopt", &z, "-kdfopt", &info];
     client.device.run(&[&words[..], &[name]].concat()).ok().bytes().to_vec()
 }
+
+#[test]
+fn a_bare_point_is_understood_whatever_its_x_begins_with() {
+    let client = Client::new("");
+    let group = EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    // 04 3f: the beginning of an OCTET STRING as long as the rest of it.
+    let point = loop {
+        let key = EcKey::generate(&group).unwrap();
+        let mut context = BigNumContext::new().unwrap();
+        let point = key.public_key().to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context).unwrap();
+        if point[1] == 0x3f {
+            break point;
+        }
+    };
+    let object = public_object(&client, raw::P256, &point);
+    assert_eq!(client.get(object, CKA_EC_POINT).unwrap(), [&[4, 65][..], &point].concat());
+}

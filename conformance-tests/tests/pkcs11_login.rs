@@ -192,3 +192,16 @@ fn without_a_login_no_private_key_is_made() {
     let secret = [(CKA_CLASS, number(CKO_DATA)), (CKA_PRIVATE, flag(true))];
     assert_eq!(raw.create(session, &secret), Err(CKR_USER_NOT_LOGGED_IN));
 }
+
+#[test]
+fn of_a_sessions_pair_the_public_half_outlives_the_logout() {
+    let device = device_with("1234");
+    let raw = Raw::initialised(&device);
+    let session = raw.open(0);
+    raw.login(session, CKU_USER, PIN).unwrap();
+    let (public, private) = raw.generate_ec(session, false);
+    call!(raw, C_Logout(session)).unwrap();
+    assert_eq!(raw.get(session, public, CKA_PRIVATE), Ok(flag(false)));
+    assert_eq!(raw.get(session, private, CKA_PRIVATE), Err(CKR_OBJECT_HANDLE_INVALID));
+    assert_eq!(raw.find(session, &[(CKA_CLASS, number(CKO_PUBLIC_KEY))]), [public]);
+}

@@ -4,7 +4,7 @@ mod raw;
 
 use std::ptr::null_mut;
 
-use conformance_tests::{Device, SO_PIN, Token};
+use conformance_tests::{Device, ResourceManager, SO_PIN, Token};
 use cryptoki_sys::*;
 use raw::{P256, Raw, Rv, call, flag, number};
 
@@ -96,6 +96,30 @@ fn what_somebody_removes_or_replaces_in_the_tpm_is_loaded_from_its_file_again() 
     // Nor is the stranger taken away with our key.
     call!(raw, C_DestroyObject(session, keys.1)).unwrap();
     assert_eq!(places(&device), ["0x81008000"]);
+}
+
+/// Removes a persistent key at the TPM while it is in use.
+fn remove_amid_a_burst(pin: &str) {
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", pin);
+    let _manager = ResourceManager::start(&device);
+    let raw = Raw::initialised(&device);
+    let session = raw.open(0);
+    raw.login(session, CKU_USER, pin.as_bytes()).unwrap();
+    let keys = generate(&raw, session, true).unwrap();
+    sign(&raw, session, keys);
+    let _ = device.run(&["tpm2_evictcontrol", "-T", "tabrmd:bus_type=session", "-C", "o", "-c", "0x81008000"]).ok();
+    sign(&raw, session, keys);
+}
+
+#[test]
+fn what_somebody_removes_amid_a_burst_is_loaded_from_its_file_again() {
+    remove_amid_a_burst("");
+}
+
+#[test]
+fn what_somebody_removes_amid_a_burst_with_a_pin_is_loaded_from_its_file_again() {
+    remove_amid_a_burst("1234");
 }
 
 #[test]

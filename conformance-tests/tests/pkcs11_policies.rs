@@ -7,7 +7,7 @@ use client::{Answer, Client, Wanted, answer, configure};
 use conformance_tests::{Device, Token};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki_sys::*;
 
 /// What a PCR is extended with.
@@ -72,6 +72,40 @@ fn keys_bound_by_configuration_work_while_the_pcrs_have_their_values() {
     let client = Client::configured(client::PIN, "pcrs = 'sha256:16'\n");
     assert_bound(&client, &uses(&client, &[Attribute::Token(true)]));
     assert_bound(&client, &uses(&client, &[]));
+}
+
+#[test]
+fn imported_keys_are_bound_by_configuration_too() {
+    import_bound(client::PIN);
+}
+
+#[test]
+fn imported_keys_without_pin_are_bound_by_configuration_too() {
+    import_bound("");
+}
+
+fn import_bound(pin: &str) {
+    let client = Client::configured(pin, "pcrs = 'sha256:16'\n");
+    let generated = openssl::ec::EcKey::generate(
+        &openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap(),
+    );
+    let scalar = generated.unwrap().private_key().to_vec_padded(32).unwrap();
+    let private = [
+        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::KeyType(KeyType::EC),
+        Attribute::EcParams(raw::P256.to_vec()),
+        Attribute::Value(scalar),
+        Attribute::Sign(true),
+    ];
+    let token = [Attribute::Token(true)];
+    let ec = client.session.create_object(&[&private[..], &token].concat()).unwrap();
+    let hmac = [&client::secret(KeyType::GENERIC_SECRET, &[7; 32])[..], &token, &[Attribute::Sign(true)]].concat();
+    let hmac = client.session.create_object(&hmac).unwrap();
+    let uses: [(&str, Run); 2] = [
+        ("EC signature", signing(|| Mechanism::EcdsaSha256.into(), ec)),
+        ("HMAC", signing(|| Mechanism::Sha256Hmac.into(), hmac)),
+    ];
+    assert_bound(&client, &uses);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::ptr::null_mut;
 use std::thread::sleep;
 use std::time::Duration;
 
-use conformance_tests::{Device, Hold, Run as _, Token};
+use conformance_tests::{Device, Hold, Run as _, SO_PIN, Token};
 use cryptoki_sys::*;
 use forks::{Way, child, count};
 use raw::{Given, P256, Raw, call, flag, number};
@@ -286,4 +286,51 @@ fn another_user_who_may_read_the_store_uses_its_keys_and_cannot_write() {
     token.generate("EC:prime256v1", "second", "02");
     let _ = shared.member(OTHER, &["--token-label", "dev", "--list-objects"]).ok().says("second");
     let _ = shared.member(OTHER, &SIGN).ok();
+}
+
+/// What another process does as security officer.
+fn as_officer(device: &Device, words: &[&str]) {
+    let officer = ["--login", "--login-type", "so", "--so-pin", SO_PIN];
+    let _ = device.pkcs11_tool(&[words, &officer].concat()).ok();
+}
+
+#[test]
+fn a_key_is_not_made_for_a_pin_that_another_process_has_changed_the_kind_of() {
+    let device = Device::with_hold(Hold::Default);
+    let _token = Token::new(&device, "dev", "");
+    let raw = Raw::initialised(&device);
+    let session = raw.open(0);
+    let make = || {
+        let public = [(CKA_TOKEN, flag(true)), (CKA_EC_PARAMS, P256.to_vec())];
+        raw.generate(session, CKM_EC_KEY_PAIR_GEN, &public, &[(CKA_TOKEN, flag(true))])
+    };
+    as_officer(&device, &["--init-pin", "--token-label", "dev", "--new-pin", "123456"]);
+    assert_eq!(make(), Err(CKR_USER_NOT_LOGGED_IN));
+    raw.login(session, CKU_USER, b"123456").unwrap();
+    as_officer(&device, &["--init-pin", "--token-label", "dev", "--new-pin", ""]);
+    assert_eq!(make(), Err(CKR_USER_NOT_LOGGED_IN));
+    // Now that it is known, nobody needs to log in.
+    let (_, private) = make().unwrap();
+    raw.sign_init(session, CKM_ECDSA_SHA256, private).unwrap();
+    assert!(raw.sign(session, b"message").is_ok());
+}
+
+#[test]
+fn a_key_is_not_made_under_the_secret_of_a_token_that_was_made_anew() {
+    let device = Device::with_hold(Hold::Default);
+    let token = Token::new(&device, "dev", "123456");
+    let raw = Raw::initialised(&device);
+    let session = raw.open(0);
+    raw.login(session, CKU_USER, b"123456").unwrap();
+    let _ = device.pkcs11_tool(&["--init-token", "--slot", "0", "--label", "dev", "--so-pin", SO_PIN]).ok();
+    as_officer(&device, &["--init-pin", "--token-label", "dev", "--new-pin", "123456"]);
+    let public = [(CKA_TOKEN, flag(true)), (CKA_EC_PARAMS, P256.to_vec())];
+    let make =
+        || raw.generate(session, CKM_EC_KEY_PAIR_GEN, &public, &[(CKA_TOKEN, flag(true)), (CKA_LABEL, "k".into())]);
+    assert_eq!(make(), Err(CKR_USER_NOT_LOGGED_IN));
+    raw.login(session, CKU_USER, b"123456").unwrap();
+    let _ = make().unwrap();
+    // It is a key for everybody who knows the PIN.
+    device.write("data", "message");
+    let _ = token.tool(&["--sign", "-m", "ECDSA-SHA256", "--label", "k", "-i", "data", "-o", "signature"]).ok();
 }

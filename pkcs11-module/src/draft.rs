@@ -112,7 +112,11 @@ impl Draft {
 
     /// `CKA_EC_POINT`: an OCTET STRING; without its header, as some give it, a point is understood too.
     pub(crate) fn set_point(&mut self, value: &[u8]) -> Result<()> {
-        self.point = Some(asn1::octet_string_content(value).unwrap_or(value).to_vec());
+        // A point is 04 and two coordinates of the curve, the header of an OCTET STRING 04 and its length: only the length tells
+        // which it is, whatever x begins with.
+        let bare = Curve::all().any(|curve| value.len() == 1 + 2 * curve.coordinate_length());
+        let content = if bare { value } else { asn1::octet_string_content(value).unwrap_or(value) };
+        self.point = Some(content.to_vec());
         Ok(())
     }
 

@@ -281,8 +281,7 @@ impl Session {
         if token_object {
             return Ok(self.slot().token()?.insert(object)?);
         }
-        self.slot().keep_session_object(self.handle(), object.clone());
-        Ok(())
+        self.slot().keep_session_object(self.handle(), object.clone())
     }
 
     /// Puts a private key that was just stored into the TPM for good, where a template asked for that: or there is none.
@@ -308,11 +307,10 @@ impl Session {
             return Err(Error(CKR_ACTION_PROHIBITED));
         }
         let id = view.object.id;
-        let changed = changed(&view, (*view.object).clone(), template)?;
         if view.session_object {
-            self.slot().keep_session_object(self.handle(), changed);
-            return Ok(());
+            return self.slot().change_session_object(id, |object| changed(&view, object, template));
         }
+        drop(changed(&view, (*view.object).clone(), template)?);
         // Under the store's lock the object is read again: another process may have changed it meanwhile.
         let mut outcome = Ok(());
         view.token.update(id, &mut |object| {

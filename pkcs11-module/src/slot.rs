@@ -215,10 +215,22 @@ impl Slot {
         if token.is_open() {
             return;
         }
-        let is_private =
-            |object: &Object| object.parts().any(|part| object.attributes(part).is_some_and(|a| a.private));
+        let private = |object: &Object| {
+            let mut parts = object.parts();
+            parts.find(|part| object.attributes(*part).is_some_and(|attributes| attributes.private))
+        };
         let mut shared = self.shared.lock();
-        shared.drop_objects(|_, object| !is_private(object));
+        let pairs: Vec<_> = shared
+            .objects
+            .iter()
+            .filter_map(|(id, (owner, object))| {
+                let rest = Object::clone(object).without(private(object)?)?;
+                private(&rest).is_none().then(|| (*id, (*owner, Arc::new(rest))))
+            })
+            .collect();
+        // Of a pair the public half stays.
+        shared.objects.extend(pairs);
+        shared.drop_objects(|_, object| private(object).is_none());
         let Shared { handles, handle_of, .. } = &mut *shared;
         handles.retain(|_, handle| !handle.private);
         handle_of.retain(|_, handle| handles.contains_key(handle));
@@ -272,11 +284,30 @@ impl Slot {
         self.shared.lock().objects.values().map(|(_, object)| object.clone()).collect()
     }
 
-    /// Keeps a new session object, or a changed one.
-    pub(crate) fn keep_session_object(&self, owner: CK_SESSION_HANDLE, object: Object) {
+    /// Keeps a new session object, if its session and the login are still there.
+    pub(crate) fn keep_session_object(&self, owner: CK_SESSION_HANDLE, object: Object) -> Result<()> {
+        let private = object.parts().any(|part| object.attributes(part).is_some_and(|it| it.private));
         let mut shared = self.shared.lock();
-        let owner = shared.objects.get(&object.id).map_or(owner, |(owner, _)| *owner);
+        if !shared.sessions.contains_key(&owner) {
+            return Err(Error(CKR_SESSION_HANDLE_INVALID));
+        }
+        if private && !self.is_open() {
+            return Err(Error(CKR_USER_NOT_LOGGED_IN));
+        }
         shared.objects.insert(object.id, (owner, Arc::new(object)));
+        Ok(())
+    }
+
+    /// Changes a session object, all or nothing, unless it is gone.
+    pub(crate) fn change_session_object(
+        &self,
+        id: ObjectId,
+        change: impl FnOnce(Object) -> Result<Object>,
+    ) -> Result<()> {
+        let mut shared = self.shared.lock();
+        let (_, object) = shared.objects.get_mut(&id).ok_or(Error(CKR_OBJECT_HANDLE_INVALID))?;
+        *object = Arc::new(change(Object::clone(object))?);
+        Ok(())
     }
 
     /// Destroys one part of a session object.

@@ -30,13 +30,13 @@ impl PrivateKey {
         if e != BigUint::from(65537_u32) {
             return Err(Error::Unsupported("RSA keys with another exponent than 65537".into()));
         }
-        let p = BigUint::from_bytes_be(prime);
-        if p <= BigUint::from(1_u32) || p >= n || &n % &p != BigUint::from(0_u32) {
+        let p = Zeroizing::new(BigUint::from_bytes_be(prime));
+        if *p <= BigUint::from(1_u32) || *p >= n || &n % &*p != BigUint::from(0_u32) {
             return Err(wrong("the prime does not divide the modulus"));
         }
-        let q = &n / &p;
+        let q = &n / &*p;
         // Its private exponent follows; the crate checks that everything fits.
-        let key = RsaPrivateKey::from_p_q(p.clone(), q, e).map_err(|error| wrong(&error.to_string()))?;
+        let key = RsaPrivateKey::from_p_q((*p).clone(), q, e).map_err(|error| wrong(&error.to_string()))?;
         let length = key.size() / 2;
         if n.bits() % 16 != 0 || p.bits() > 8 * length {
             return Err(wrong("its primes are of different lengths"));
@@ -93,8 +93,9 @@ impl PrivateKey {
     }
 
     /// What `TPM2_Import` takes, as a key that signs, and one that decrypts or derives.
-    pub(crate) fn wrapped(&self, usage: (bool, bool), auth_value: &[u8]) -> Result<Importable> {
-        let public = tpm::public_bytes(template::imported_key(&self.public_key, usage)?)?;
+    /// `policy` is the digest of one that is to authorise it.
+    pub(crate) fn wrapped(&self, usage: (bool, bool), auth_value: &[u8], policy: Option<&[u8]>) -> Result<Importable> {
+        let public = tpm::public_bytes(template::imported_key(&self.public_key, usage, policy)?)?;
         Ok(Importable { public, sensitive: sensitive(&self.secret, auth_value, &[]) })
     }
 }
@@ -109,7 +110,7 @@ pub(crate) struct Importable {
 
 impl Importable {
     /// A secret key.
-    pub(crate) fn secret(kind: SecretKind, value: &[u8], auth_value: &[u8]) -> Result<Self> {
+    pub(crate) fn secret(kind: SecretKind, value: &[u8], auth_value: &[u8], policy: Option<&[u8]>) -> Result<Self> {
         if value.is_empty() || value.len() > 128 {
             return Err(Error::Unsupported(format!("secret keys of {} bytes in a TPM", value.len())));
         }
@@ -118,7 +119,7 @@ impl Importable {
         let mut seed = Zeroizing::new(vec![0; hash.digest_length()]);
         random::fill(&mut seed)?;
         let unique = hash.digest(&Zeroizing::new([seed.as_slice(), value].concat()));
-        let public = tpm::public_bytes(template::secret(kind, value.len(), Some(&unique), None)?)?;
+        let public = tpm::public_bytes(template::secret(kind, value.len(), Some(&unique), policy)?)?;
         Ok(Self { public, sensitive: sensitive(value, auth_value, &seed) })
     }
 

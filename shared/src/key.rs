@@ -123,9 +123,15 @@ impl TpmKey {
             Source::Saved(context) => (Place::Saved(context), Vec::new()),
         };
         let key = UsableKey { place, area: &self.place.area, policies: &policies };
+        let mut first = true;
         self.tpm.with(|connection| {
+            // What is gone while it was held is looked for once more before that means anything.
+            let once_more = std::mem::take(&mut first) && connection.holds_something();
             let result = operation(connection, &key, &authority);
-            result.map_err(|error| self.diagnose(connection, error))
+            result.map_err(|error| match once_more && tpm::is_gone(&error) {
+                true => error,
+                false => self.diagnose(connection, error),
+            })
         })
     }
 
@@ -413,7 +419,7 @@ impl Key {
         match scheme {
             EncryptionScheme::RsaPkcs1 => rsa_padding::pkcs1_message(&block),
             EncryptionScheme::RsaPkcs1Implicit => {
-                Ok(rsa_padding::pkcs1_message_or_another(&block, random::of_this_process()?, ciphertext))
+                Ok(rsa_padding::pkcs1_message_or_another(&block, &self.rejection_secret()?, ciphertext))
             }
             EncryptionScheme::RsaPkcs1Tls { client, negotiated } => {
                 let mut other = Zeroizing::new([0; rsa_padding::PREMASTER]);
@@ -425,6 +431,16 @@ impl Key {
             }
             EncryptionScheme::RsaRaw => Ok(block),
         }
+    }
+
+    /// What makes the message in place of one that is wrongly padded: the same in every process that uses the key, or who can
+    /// ask two of them would learn from the difference that it was wrong; and nothing that those who only send
+    /// ciphertexts know.
+    fn rejection_secret(&self) -> Result<Zeroizing<Vec<u8>>> {
+        Ok(Zeroizing::new(match &self.tpm_key.place.source {
+            Source::Wrapped { key, .. } => HashAlgorithm::Sha256.digest(&key.private),
+            Source::Persistent(_) | Source::Saved(_) => random::of_this_process()?.to_vec(),
+        }))
     }
 
     fn rsa(&self, block: &[u8]) -> Result<Zeroizing<Vec<u8>>> {

@@ -373,6 +373,15 @@ impl Object {
         Ok(area.has(object_attribute::SENSITIVE_DATA_ORIGIN | object_attribute::FIXED_TPM))
     }
 
+    /// The key file of a key that is the token's own.
+    pub(crate) fn wrapped_key(&self) -> Option<&Tss2Key> {
+        match &self.body {
+            Body::KeyPair { key: KeyMaterial::Wrapped(key) | KeyMaterial::Placed(key, _), .. }
+            | Body::SecretKey { secret: SecretMaterial::Tpm { key, .. }, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// The object without one of its parts; `None` when nothing is left.
     ///
     /// A pair that loses its private key stays as a public key object, and the other way round.

@@ -49,7 +49,14 @@ pub(crate) struct TokenDirectory {
 pub(crate) struct Stamp(u64, u64, [(i64, i64); 2]);
 
 /// A writer's lock, until dropped.
-pub(crate) struct WriteLock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+pub(crate) struct WriteLock(File);
+
+impl Drop for WriteLock {
+    fn drop(&mut self) {
+        // Closing is not enough while a child that just forked still has the descriptor.
+        flock::unlock(&self.0);
+    }
+}
 
 impl Store {
     pub(crate) fn new(root: PathBuf, patience: Duration) -> Self {
@@ -306,6 +313,15 @@ mod tests {
 
     fn labelled(label: &str) -> Query {
         Query { label: Some(label.into()), ..Query::default() }
+    }
+
+    #[test]
+    fn the_lock_ends_with_its_writer_though_a_child_has_its_file() {
+        let (_folder, directory) = directory();
+        let lock = directory.lock().unwrap();
+        let _childs = lock.0.try_clone().unwrap();
+        drop(lock);
+        assert!(directory.lock().is_ok());
     }
 
     #[test]

@@ -52,8 +52,7 @@ impl Token {
     /// Imports a private key, as one that signs, and one that decrypts or derives. It has no public key object.
     pub fn import(&self, key: &PrivateKey, usage: (bool, bool), private: Attributes) -> Result<Object> {
         let id = ObjectId::random()?;
-        let auth = self.require_key_auth(id)?;
-        let wrapped = self.wrap(id, &key.wrapped(usage, &auth)?)?;
+        let wrapped = self.wrap(id, |auth, policy| key.wrapped(usage, auth, policy))?;
         let (public_key, key) = (key.public_key().clone(), KeyMaterial::Wrapped(wrapped));
         Ok(Object { id, body: Body::KeyPair { key, public_key, imported: true, private, public: None } })
     }
@@ -61,8 +60,7 @@ impl Token {
     /// Imports a secret key of at most 128 bytes.
     pub fn import_secret(&self, kind: SecretKind, value: &[u8], attributes: Attributes) -> Result<Object> {
         let id = ObjectId::random()?;
-        let auth = self.require_key_auth(id)?;
-        let key = self.wrap(id, &Importable::secret(kind, value, &auth)?)?;
+        let key = self.wrap(id, |auth, policy| Importable::secret(kind, value, auth, policy))?;
         let secret = SecretMaterial::Tpm { key, length: value.len(), imported: true };
         Ok(Object { id, body: Body::SecretKey { secret, kind, attributes } })
     }
@@ -108,7 +106,7 @@ impl Token {
     ) -> Result<Tss2Key> {
         let auth = self.require_key_auth(id)?;
         let srk = self.srk()?;
-        let by_configuration = self.tpm.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None });
+        let by_configuration = self.configured_policy();
         let policy = policy.or(by_configuration.as_ref());
         let (created, steps) = self.tpm.with(|tpm| {
             let (steps, digest) = policy.map(|policy| policy.steps(tpm, !auth.is_empty())).transpose()?.unzip();
@@ -119,14 +117,25 @@ impl Token {
         Ok(Tss2Key { policy: steps, ..self.key_file(id, created.public, created.private) })
     }
 
-    fn wrap(&self, id: ObjectId, key: &Importable) -> Result<Tss2Key> {
-        let srk = self.srk()?;
-        let private = self.tpm.with(|tpm| {
+    /// The policy of every new key, where the configuration has one.
+    fn configured_policy(&self) -> Option<PcrPolicy> {
+        self.tpm.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None })
+    }
+
+    /// Imports what `key` makes for an authValue and the digest of a policy.
+    fn wrap(&self, id: ObjectId, key: impl Fn(&[u8], Option<&[u8]>) -> Result<Importable>) -> Result<Tss2Key> {
+        let auth = self.require_key_auth(id)?;
+        let (srk, policy) = (self.srk()?, self.configured_policy());
+        let (public, private, steps) = self.tpm.with(|tpm| {
+            let steps = policy.as_ref().map(|policy| policy.steps(tpm, !auth.is_empty()));
+            let (steps, digest) = steps.transpose()?.unzip();
+            let key = key(&auth, digest.as_deref())?;
             let what = format!("token '{}'", self.file.load().label);
             let imported = tpm.import(&srk, &key.public, &key.sensitive());
-            imported.map_err(|error| tpm.diagnose_create(&srk, error, &what))
+            let private = imported.map_err(|error| tpm.diagnose_create(&srk, error, &what))?;
+            Ok((key.public, private, steps.unwrap_or_default()))
         })?;
-        Ok(self.key_file(id, key.public.clone(), private))
+        Ok(Tss2Key { policy: steps, ..self.key_file(id, public, private) })
     }
 
     fn key_file(&self, id: ObjectId, public: Vec<u8>, private: Vec<u8>) -> Tss2Key {

@@ -21,6 +21,7 @@ use crate::process::PerProcess;
 use crate::random;
 use crate::store::{Stamp, TokenDirectory, TokenFile, UserSecret};
 use crate::tpm::{self, Connection, Sealed, Srk, Tpm};
+use crate::tss2_pem::Tss2Key;
 
 pub(crate) use adopt::certificate;
 
@@ -115,6 +116,8 @@ struct Login {
     user: User,
     /// `None` where the user PIN is empty.
     secret: Option<TokenSecret>,
+    /// The token's salt then: another means that the token was made anew since.
+    salt: Vec<u8>,
 }
 
 impl TokenInfo {
@@ -175,8 +178,8 @@ impl Token {
     ///
     /// Errors: [`Error::PinIncorrect`], [`Error::PinLocked`], [`Error::PinNotInitialized`], [`Error::TpmReplaced`].
     pub fn login(&self, user: User, pin: &[u8]) -> Result<()> {
-        let secret = self.secret_by_pin(user, pin)?;
-        self.login.store(Some(Arc::new(Login { user, secret })));
+        let (secret, salt) = self.secret_by_pin(user, pin)?;
+        self.login.store(Some(Arc::new(Login { user, secret, salt })));
         self.adopt_configured();
         Ok(())
     }
@@ -186,18 +189,19 @@ impl Token {
         self.secret_by_pin(user, pin).map(drop)
     }
 
-    /// The token secret; `None` where the user PIN is empty.
-    fn secret_by_pin(&self, user: User, pin: &[u8]) -> Result<Option<TokenSecret>> {
+    /// The token secret, `None` where the user PIN is empty; and the token's salt.
+    fn secret_by_pin(&self, user: User, pin: &[u8]) -> Result<(Option<TokenSecret>, Vec<u8>)> {
         let _wiped = StackWiped;
         let file = self.reread()?;
         let sealed = match (user, &file.user) {
             (User::SecurityOfficer, _) => &file.security_officer,
             (User::User, UserSecret::Set(sealed)) => sealed,
             (User::User, UserSecret::NotInitialized) => return Err(Error::PinNotInitialized),
-            (User::User, UserSecret::Empty) if pin.is_empty() => return Ok(None),
+            (User::User, UserSecret::Empty) if pin.is_empty() => return Ok((None, file.salt)),
             (User::User, UserSecret::Empty) => return Err(Error::PinIncorrect),
         };
-        self.unseal(&file, &sealed.into(), pin).map(Some)
+        let secret = self.unseal(&file, &sealed.into(), pin)?;
+        Ok((Some(secret), file.salt))
     }
 
     /// Forgets the login.
@@ -230,6 +234,7 @@ impl Token {
         }
         let _lock = self.directory.lock()?;
         let mut file = self.reread()?;
+        self.require_current(&file, None)?;
         let turns = match file.user_pin() {
             UserPin::NotInitialized => false,
             UserPin::Empty => !pin.is_empty(),
@@ -418,7 +423,19 @@ impl Token {
     /// Stores a new object, durably.
     pub fn insert(&self, object: &Object) -> Result<()> {
         let _lock = self.directory.lock()?;
+        self.require_current(&self.reread()?, object.wrapped_key())?;
         self.directory.write(object)
+    }
+
+    /// Refuses what was made before another process made the token anew, or gave it a PIN of the other kind: nobody could use
+    /// it. `file` is what the store says now, under its lock.
+    fn require_current(&self, file: &TokenFile, key: Option<&Tss2Key>) -> Result<()> {
+        let of_before = self.login.load().as_ref().is_some_and(|login| login.salt != file.salt);
+        if of_before || key.is_some_and(|key| key.empty_auth != (file.user_pin() == UserPin::Empty)) {
+            self.logout();
+            return Err(Error::NotLoggedIn);
+        }
+        Ok(())
     }
 
     /// Changes an object, under the store's lock.

@@ -90,7 +90,7 @@ impl Connection {
     /// Runs an operation, and once more where what is held is gone, or the TPM has no room: what killed processes left is flushed where nobody else
     /// does that, and over a resource manager others are waited for, who hold sessions for moments only.
     pub(super) fn run<T>(&mut self, operation: &mut impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
-        let held = self.key.is_some() || self.session.is_some();
+        let held = self.holds_something();
         let mut result = operation(self);
         // A restart of the TPM, or somebody without a resource manager, has taken what was held.
         if held && result.as_ref().is_err_and(response::is_gone) {
@@ -110,6 +110,11 @@ impl Connection {
             result = operation(self);
         }
         result
+    }
+
+    /// Whether a key or a session is held.
+    pub(crate) fn holds_something(&self) -> bool {
+        self.key.is_some() || self.session.is_some()
     }
 
     /// Gives up without another word to the TPM.

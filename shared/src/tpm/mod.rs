@@ -29,7 +29,7 @@ pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout,
 pub(crate) use connection::Connection;
 pub(crate) use key::{Authority, Place, UsableKey};
 pub(crate) use object::{OWNER, Parent, SRK_HANDLE, Sealed, Srk};
-pub(crate) use response::{is_authorisation_failure, is_missing_handle, is_not_ours};
+pub(crate) use response::{is_authorisation_failure, is_gone, is_missing_handle, is_not_ours};
 pub(crate) use sapi::public_bytes;
 
 /// The links of this process: one per TPM, however many modules' instances use it.

@@ -40,7 +40,7 @@ pub(crate) fn is_missing_handle(error: &Error) -> bool {
 }
 
 /// What a handle stood for was flushed behind our back: REFERENCE_H0 and its likes for sessions.
-pub(super) fn is_gone(error: &Error) -> bool {
+pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x910..=0x91e)) || is_missing_handle(error)
 }
 

@@ -115,8 +115,8 @@ pub(crate) fn key(spec: KeySpec, policy: Option<&[u8]>) -> Result<Public> {
 }
 
 /// A key pair made outside.
-pub(crate) fn imported_key(key: &PublicKey, usage: (bool, bool)) -> Result<Public> {
-    let builder = for_use(Origin::Outside, usage, None)?;
+pub(crate) fn imported_key(key: &PublicKey, usage: (bool, bool), policy: Option<&[u8]>) -> Result<Public> {
+    let builder = for_use(Origin::Outside, usage, policy)?;
     let none = SymmetricDefinitionObject::Null;
     match key {
         PublicKey::Rsa { modulus, .. } => {
