@@ -51,9 +51,17 @@ fn emqx_is_answered_allow_deny_or_ignore(world: &World) {
     let gateway = gateway.to_string();
     assert_eq!(authz(&gateway, "publish", "/devices/device2/events", "1"), "deny");
     let payload = format!(r#"{{"authorization":"{}"}}"#, world.token("dev", "ES256", 0, 600));
-    // Whether it may come is asked before.
+    // Whether it may come is asked before, and nothing done yet: the gateway needs the device's token.
     assert_eq!(authz(&gateway, "publish", "/devices/device2/attach", "1"), "allow");
     assert_eq!(authz(&id, "publish", "/devices/mygateway/attach", "1"), "deny");
+    // One that needs none attaches without the rule.
+    let plain = world.device(&device.registry, "plain", &["gw.pub"], Some(AuthMethod::AssociationOnly));
+    let other = world.device(&device.registry, "other", &[], None);
+    world.fleet.store().bind(&plain, &other).expect("bound");
+    let plain = plain.to_string();
+    for (what, answer) in [("attach", "allow"), ("events", "allow"), ("detach", "allow"), ("events", "deny")] {
+        assert_eq!(authz(&plain, "publish", &format!("/devices/other/{what}"), "1"), answer, "{what}");
+    }
     let message = |topic: &str, payload: &str| {
         let body = json!({ "clientid": gateway, "topic": topic, "payload": base64(payload), "qos": 1 });
         server.ask("/hooks/emqx/message", JSON, &body)

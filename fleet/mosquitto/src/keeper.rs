@@ -80,7 +80,7 @@ impl Keeper {
     pub(crate) fn start(fleet: Arc<Fleet>) -> Result<Self, String> {
         let (tasks, given) = channel();
         let desk = Arc::new(Desk::default());
-        let work = Work { fleet, desk: Arc::clone(&desk), handed: BTreeMap::new(), well: true };
+        let work = Work { fleet, desk: Arc::clone(&desk), handed: BTreeMap::new(), well: true, more: false };
         let started = thread::start("keyrivet", move || work.run(&given));
         let thread = started.map_err(|error| format!("a thread could not be started: {error}"))?;
         Ok(Self { tasks, desk, thread })
@@ -103,10 +103,11 @@ impl Keeper {
         std::mem::take(&mut *self.desk.news.lock())
     }
 
-    /// Ends the thread when it has written everything.
-    pub(crate) fn stop(self) {
+    /// Ends the thread; answers what nobody was told.
+    pub(crate) fn stop(self) -> Vec<News> {
         drop(self.tasks);
         let _ = self.thread.join();
+        std::mem::take(&mut *self.desk.news.lock())
     }
 
     /// Whether the thread still works.
@@ -121,6 +122,8 @@ struct Work {
     /// Commands that the broker's thread has got already, and when they were sent.
     handed: BTreeMap<i64, Timestamp>,
     well: bool,
+    /// There were more events than were taken.
+    more: bool,
 }
 
 impl Work {
@@ -130,8 +133,8 @@ impl Work {
             match tasks.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(task) => self.perform(task),
                 Err(RecvTimeoutError::Timeout) => {
-                    let more = self.look();
-                    next = Instant::now() + if more { BRISK_PACE } else { PACE };
+                    self.look();
+                    next = Instant::now() + if self.more { BRISK_PACE } else { PACE };
                 }
                 // Nobody would read what is learnt now.
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -154,18 +157,18 @@ impl Work {
         }
     }
 
-    /// Answers whether there is more to fetch.
-    fn look(&mut self) -> bool {
-        let done = self.changes().and_then(|()| self.events());
-        let more = matches!(done, Ok(true));
-        self.tell(done.map(drop).map_err(|error| error.to_string()));
-        more
+    fn look(&mut self) {
+        // Before the changes, which are put where nothing may lie when events are taken.
+        let events = self.events();
+        let done = self.changes().and(events);
+        self.tell(done.map_err(|error| error.to_string()));
     }
 
     fn changes(&mut self) -> keyrivet_registry::Result<()> {
         let now = Timestamp::now();
         let since = now.plus_seconds(-COMMAND_LIFE);
         self.handed.retain(|_, sent| *sent >= since);
+        let mut outcome = Ok(());
         for change in self.fleet.tick(now)? {
             let Change::Command(device) = &change else {
                 self.desk.put([News::Changed(change)]);
@@ -175,7 +178,11 @@ impl Work {
                 Ok(waiting) => waiting,
                 // The device was deleted meanwhile.
                 Err(keyrivet_registry::Error::NotFound(_)) => continue,
-                Err(error) => return Err(error),
+                // What else has changed is told all the same.
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
             };
             for command in waiting {
                 if self.handed.insert(command.id, command.sent).is_none() {
@@ -183,21 +190,17 @@ impl Work {
                 }
             }
         }
-        Ok(())
+        outcome
     }
 
     /// What is taken here is in no store any more: only what the broker will publish, and no more than it keeps up with.
-    fn events(&mut self) -> keyrivet_registry::Result<bool> {
-        if !self.desk.is_open() {
-            return Ok(false);
+    fn events(&mut self) -> keyrivet_registry::Result<()> {
+        if self.desk.is_open() && self.desk.is_clear() {
+            let events = self.fleet.store().take_events(BATCH)?;
+            self.more = events.len() == BATCH;
+            self.desk.put(events.into_iter().map(News::Event));
         }
-        if !self.desk.is_clear() {
-            return Ok(true);
-        }
-        let events = self.fleet.store().take_events(BATCH)?;
-        let more = events.len() == BATCH;
-        self.desk.put(events.into_iter().map(News::Event));
-        Ok(more)
+        Ok(())
     }
 
     /// Says once that the store fails, and once that it is well again.

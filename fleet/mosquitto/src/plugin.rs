@@ -233,8 +233,11 @@ impl Plugin {
         for (_, client) in self.state.lock().clients.all() {
             self.fleet.disconnected(&client.session, now);
         }
-        self.keeper.stop();
-        if let Err(error) = self.fleet.tick(now) {
+        let untold = self.keeper.stop();
+        let mut events =
+            untold.iter().filter_map(|news| if let News::Event(event) = news { Some(event) } else { None });
+        let back = events.try_for_each(|event| self.fleet.store().put_event(event));
+        if let Err(error) = back.and_then(|()| self.fleet.tick(now)) {
             broker.log(Level::Error, &format!("not everything could be written: {error}"));
         }
     }

@@ -248,6 +248,12 @@ impl Fleet {
         Ok(())
     }
 
+    /// Whether this gateway needs a device's token to attach it.
+    pub fn attaches_by_token(&self, session: &Session) -> Result<bool, Refusal> {
+        let (_, gateway) = self.look_up(&session.device)?;
+        Ok(gateway::auth_method(&gateway)?.needs_token())
+    }
+
     /// A gateway detaches a device.
     pub fn detach(&self, session: &mut Session, device: &str, via: &str, now: Timestamp) -> Result<(), Refusal> {
         let outcome = self.detach_device(session, device, now);

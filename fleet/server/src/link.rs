@@ -2,14 +2,15 @@
 //! events go down it, states come up. One registry per link, because topics carry none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keyrivet_registry::rules::topic::{Channel, Topic, qualified};
 use keyrivet_registry::store::DELIVERED;
 use keyrivet_registry::{Change, DeviceName, RegistryName, Timestamp};
 use parking_lot::Mutex;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::time::sleep;
 
 use crate::cli;
@@ -22,6 +23,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SUBSCRIBED: Duration = Duration::from_millis(300);
 /// How often events that came by HTTP are fetched.
 const FETCH: Duration = Duration::from_millis(200);
+/// Messages that wait to be dealt with; of QoS 1 the broker sends fewer before it waits for us.
+const WAITING: usize = 1000;
 /// A configuration, a state or an event, and its packet's head.
 const PACKET: usize = 300 * 1024;
 
@@ -32,6 +35,8 @@ struct Inner {
     registry: RegistryName,
     client: AsyncClient,
     wishes: UnboundedSender<Wish>,
+    /// There is a connection.
+    up: AtomicBool,
     /// Taken by the task that runs the link.
     parts: Mutex<Option<(EventLoop, UnboundedReceiver<Wish>)>>,
 }
@@ -56,7 +61,13 @@ impl Link {
         options.set_manual_acks(true);
         let (client, events) = AsyncClient::new(options, 64);
         let (wishes, received) = unbounded_channel();
-        Ok(Self(Some(Inner { registry, client, wishes, parts: Mutex::new(Some((events, received))) })))
+        Ok(Self(Some(Inner {
+            registry,
+            client,
+            wishes,
+            up: AtomicBool::new(false),
+            parts: Mutex::new(Some((events, received))),
+        })))
     }
 
     /// Notes what has changed.
@@ -85,7 +96,7 @@ impl Link {
         let Some((events, wishes)) = app.link.0.as_ref().and_then(|inner| inner.parts.lock().take()) else {
             return std::future::pending().await;
         };
-        let (messages, received) = unbounded_channel();
+        let (messages, received) = channel(WAITING);
         tokio::join!(receive(&app, events, messages), digest(&app, received), fulfil(&app, wishes), forward(&app));
     }
 }
@@ -130,22 +141,28 @@ impl cli::Broker {
 }
 
 /// What comes from the broker. Nothing is awaited here but that: what is published has to pass through the same loop.
-async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSender<Publish>) {
+async fn receive(app: &Arc<App>, mut events: EventLoop, messages: Sender<Publish>) {
     let Some(inner) = &app.link.0 else { return };
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                tracing::info!("linked to the broker");
-                // The queue has room: it is empty when a connection begins.
-                let _ = inner.client.try_subscribe("/devices/+/state", QoS::AtLeastOnce);
-                let _ = inner.client.try_subscribe("/devices/+/events/#", QoS::AtLeastOnce);
+                inner.up.store(true, Ordering::Release);
+                let client = inner.client.clone();
+                drop(tokio::spawn(async move {
+                    let topics = ["/devices/+/state", "/devices/+/events/#"];
+                    let _ =
+                        client.subscribe_many(topics.map(|it| SubscribeFilter::new(it.into(), QoS::AtLeastOnce))).await;
+                }));
             }
+            Ok(Event::Incoming(Packet::SubAck(_))) => tracing::info!("linked to the broker"),
             Ok(Event::Incoming(Packet::Publish(message))) => {
-                // The receiver lives as long as the server.
-                let _ = messages.send(message);
+                if let Err(error) = messages.try_send(message) {
+                    tracing::warn!("a message was passed over: {error}");
+                }
             }
             Ok(_) => {}
             Err(error) => {
+                inner.up.store(false, Ordering::Release);
                 tracing::warn!("the link to the broker: {error}");
                 sleep(PAUSE).await;
             }
@@ -154,7 +171,7 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
 }
 
 /// Takes one message after the other, and acknowledges it.
-async fn digest(app: &Arc<App>, mut messages: UnboundedReceiver<Publish>) {
+async fn digest(app: &Arc<App>, mut messages: Receiver<Publish>) {
     let Some(inner) = &app.link.0 else { return };
     while let Some(message) = messages.recv().await {
         take(app, inner, &message).await;
@@ -242,6 +259,10 @@ async fn forward(app: &Arc<App>) {
     let Some(inner) = &app.link.0 else { return };
     loop {
         sleep(FETCH).await;
+        // What is fetched is in no store any more.
+        if !inner.up.load(Ordering::Acquire) {
+            continue;
+        }
         let events = match blocking(app, |app| app.fleet.store().take_events(100)).await {
             Ok(events) => events,
             Err(error) => {

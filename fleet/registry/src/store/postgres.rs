@@ -34,12 +34,8 @@ impl Postgres {
         let mut configuration: postgres::Config =
             url.parse().map_err(|error: postgres::Error| Error::Store(explained(&error)))?;
         configuration.connect_timeout(PATIENCE).application_name("keyrivet");
-        // A broker waits for the answers: a server that is lost, or a lock that somebody keeps, must not stop it for long.
-        configuration.tcp_user_timeout(PATIENCE).keepalives_idle(PATIENCE);
-        if configuration.get_options().is_none() {
-            let patience = PATIENCE.as_millis();
-            configuration.options(&format!("-c statement_timeout={patience} -c lock_timeout={patience}"));
-        }
+        // A broker waits for the answers: a server that is lost must not stop it for long.
+        configuration.tcp_user_timeout(PATIENCE).keepalives_idle(PATIENCE).keepalives_interval(PATIENCE / 5);
         let this = Self { configuration, link: Mutex::new(None) };
         this.write(&mut |connection| {
             // Others may be at it, and what is to be changed may be large.
@@ -54,7 +50,13 @@ impl Postgres {
     fn with_link<T>(&self, work: impl FnOnce(&mut Link) -> Result<T>) -> Result<T> {
         let mut guard = self.link.lock();
         if guard.as_ref().is_none_or(|link| link.client.is_closed()) {
-            let client = self.configuration.connect(NoTls).map_err(failed)?;
+            let mut client = self.configuration.connect(NoTls).map_err(failed)?;
+            // Nor a lock that somebody keeps, unless the operator has said for how long.
+            if !self.configuration.get_options().is_some_and(|options| options.contains("_timeout")) {
+                let patience = PATIENCE.as_millis();
+                let text = format!("SET statement_timeout = {patience}; SET lock_timeout = {patience}");
+                client.batch_execute(&text).map_err(failed)?;
+            }
             *guard = Some(Link { client, statements: HashMap::new() });
         }
         match guard.as_mut() {

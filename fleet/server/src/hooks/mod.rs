@@ -121,7 +121,7 @@ enum Shown<'a> {
     All(&'a [u8]),
     /// Not its payload, and no other hook does.
     Topic,
-    /// Not its payload: another hook comes with that, and then is the time to act.
+    /// Not its payload: another hook may come with that, for what needs it.
     TopicFirst,
 }
 
@@ -172,14 +172,16 @@ fn decide(
         return Ok(());
     }
     match (topic.channel, shown) {
-        (_, Shown::TopicFirst) => Ok(()),
         (Channel::Attach, Shown::All(payload)) => app.fleet.attach(&mut session, topic.device, payload, via, now),
+        (Channel::Attach, Shown::TopicFirst) if app.fleet.attaches_by_token(&session)? => Ok(()),
         // A gateway can attach what needs no token.
-        (Channel::Attach, Shown::Topic) => app.fleet.attach(&mut session, topic.device, b"", via, now),
+        (Channel::Attach, Shown::Topic | Shown::TopicFirst) => {
+            app.fleet.attach(&mut session, topic.device, b"", via, now)
+        }
         (Channel::Detach, _) => app.fleet.detach(&mut session, topic.device, via, now),
         (_, Shown::All(payload)) => app.fleet.published(&mut session, topic, payload, now),
-        (Channel::Events(_), Shown::Topic) => app.fleet.published(&mut session, topic, b"", now),
-        (_, Shown::Topic) => Ok(()),
+        (Channel::Events(_), Shown::Topic | Shown::TopicFirst) => app.fleet.published(&mut session, topic, b"", now),
+        (_, Shown::Topic | Shown::TopicFirst) => Ok(()),
     }
 }
 
