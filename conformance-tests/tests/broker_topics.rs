@@ -189,11 +189,11 @@ fn events_wait_for_a_broker_that_is_up() {
     drop(taken);
     let waiting = world.fleet.store().take_events(10).unwrap();
     assert_eq!(waiting.iter().map(|event| &event.data[..]).collect::<Vec<_>>(), [b"early"]);
-    // One that is up takes them all, however many.
+    // One that is up takes them all: more than at once, fewer than it queues for a subscriber (max_queued_messages).
     world.start();
     let listener = world.listen(&["registries/#"]);
-    (0..1200).for_each(|number| event(format!("late {number}").as_bytes()));
-    wait_until("all events", || listener.output().matches(" late ").count() == 1200, || listener.output());
+    (0..700).for_each(|number| event(format!("late {number}").as_bytes()));
+    wait_until("all events", || listener.output().matches(" late ").count() == 700, || listener.output());
 }
 
 #[test]
