@@ -33,6 +33,17 @@ impl<C> Default for Held<C> {
     }
 }
 
+impl<C> Held<C> {
+    /// Waits for a reaper that has let go: it has no more use for the lock, which is the caller's.
+    fn see_reaper_off(&mut self) {
+        if !self.reaping {
+            if let Some(reaper) = self.reaper.take() {
+                let _ = reaper.join();
+            }
+        }
+    }
+}
+
 impl<C: Send + 'static> Burst<C> {
     pub(super) fn new(hold: Duration) -> Self {
         Self { hold, held: FairMutex::default() }
@@ -44,10 +55,7 @@ impl<C: Send + 'static> Burst<C> {
         let result = work(&mut held.thing);
         held.last_use = Some(Instant::now());
         if held.thing.is_some() && !held.reaping {
-            if let Some(before) = held.reaper.take() {
-                // It has no more use for the lock, which is ours.
-                let _ = before.join();
-            }
+            held.see_reaper_off();
             let (this, ended) = (self.clone(), held.ended);
             held.reaper = thread::spawn(move || this.reap(ended));
             held.reaping = held.reaper.is_some();
@@ -77,6 +85,7 @@ impl<C: Send + 'static> Burst<C> {
     pub(super) fn end_within(&self, patience: Duration) {
         if let Some(mut held) = self.held.try_lock_for(patience) {
             held.thing = None;
+            held.see_reaper_off();
         }
     }
 
