@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::session::Action;
 use keyrivet_registry::rules::topic::{Channel, Topic};
-use keyrivet_registry::{Change, DeviceName, Fleet, Proof, Refusal, Session, Timestamp};
+use keyrivet_registry::{Change, DeviceName, Fleet, Proof, Refusal, Session, Timestamp, shown};
 use parking_lot::Mutex;
 
 use crate::answer::{Access, Answer, Message};
@@ -20,6 +20,8 @@ use crate::options::{EventTopics, Options};
 
 /// By which way clients come, for the audit trail.
 const VIA: &str = "mqtt";
+/// How much of a name or topic a line of the log shows.
+const SHOWN: usize = 300;
 /// How often expired sessions are looked for.
 const PATROL: Duration = Duration::from_millis(250);
 /// How long after its start the broker must have called the tick.
@@ -95,7 +97,7 @@ impl Plugin {
             }
             Err(refusal) => {
                 let _ = state.clients.remove(client.connection());
-                broker.log(Level::Notice, &format!("refused {}: {}", shown(&text), full(&refusal)));
+                broker.log(Level::Notice, &format!("refused {}: {}", shown(&text, SHOWN), full(&refusal)));
                 Answer::Denied
             }
         }
@@ -314,14 +316,14 @@ impl Plugin {
             // It may have gone by itself, or be told already for another reason.
             let Some(client) = clients.get(connection).filter(|client| !ids.contains(&client.id)) else { continue };
             let text = client.id.to_string_lossy();
-            broker.log(Level::Notice, &format!("disconnects {}: {}", shown(&text), full(&refusal)));
+            broker.log(Level::Notice, &format!("disconnects {}: {}", shown(&text, SHOWN), full(&refusal)));
             self.fleet.note(&client.session, VIA, "disconnect", Err(&refusal), now);
             ids.push(client.id.clone());
         }
         for connection in replaced.drain(..) {
             let Some(client) = clients.get(connection).filter(|client| !ids.contains(&client.id)) else { continue };
             let text = client.id.to_string_lossy();
-            broker.log(Level::Notice, &format!("disconnects {}: the device has connected anew", shown(&text)));
+            broker.log(Level::Notice, &format!("disconnects {}: the device has connected anew", shown(&text, SHOWN)));
             ids.push(client.id.clone());
         }
         ids
@@ -362,10 +364,5 @@ fn leave(
 
 fn report(broker: Broker<'_>, client: &Client, action: &str, refusal: &Refusal) {
     let id = client.id.to_string_lossy();
-    broker.log(Level::Notice, &format!("refused {}: {}: {}", shown(&id), shown(action), full(refusal)));
-}
-
-/// As much of a text as a line of the log can take.
-fn shown(text: &str) -> String {
-    text.chars().take(300).flat_map(char::escape_debug).collect()
+    broker.log(Level::Notice, &format!("refused {}: {}: {}", shown(&id, SHOWN), shown(action, SHOWN), full(refusal)));
 }

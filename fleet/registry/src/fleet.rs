@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::name::{DeviceId, DeviceName, RegistryName};
 use crate::record::{Config, Device, Event, Registry};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 use crate::rules::admission::{self, Protocol};
 use crate::rules::gateway;
 use crate::rules::session::{self, Action, Session};
@@ -430,8 +430,7 @@ impl Fleet {
 
     /// A device that stands in the same registry as `own`.
     fn device_of_gateway(&self, own: &Device, id: &str) -> Result<Arc<Device>, Refusal> {
-        let unknown =
-            || Refusal::GatewayDeviceUnknown { device: id.chars().take(64).flat_map(char::escape_debug).collect() };
+        let unknown = || Refusal::GatewayDeviceUnknown { device: shown(id, 64) };
         let name = own.name.sibling(DeviceId::parse(id).map_err(|_| unknown())?);
         match self.look_up(&name) {
             Ok((_, device)) => Ok(device),

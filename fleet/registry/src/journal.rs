@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::name::DeviceName;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 use crate::store::{Store, Touch};
 use crate::timestamp::Timestamp;
 
@@ -77,8 +77,7 @@ impl Journal {
 
     /// Notes the refusal of somebody whose name could not be read.
     pub(crate) fn refused_nameless(&self, given: &str, via: &str, action: &str, refusal: &Refusal, now: Timestamp) {
-        let given: String = given.chars().take(300).flat_map(char::escape_debug).collect();
-        self.push(row(String::new(), &given, via, action, Err(refusal), now));
+        self.push(row(String::new(), &shown(given, 300), via, action, Err(refusal), now));
     }
 
     /// Notes when a device was heard of.

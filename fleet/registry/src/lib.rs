@@ -25,6 +25,6 @@ pub use journal::{AuditRow, Verdict};
 pub use limit::Limit;
 pub use name::{DeviceId, DeviceName, RegistryName};
 pub use record::{Activity, AuthMethod, Command, Config, Device, Event, Registry, State};
-pub use refusal::{Kind, Refusal};
+pub use refusal::{Kind, Refusal, shown};
 pub use rules::session::Session;
 pub use timestamp::Timestamp;

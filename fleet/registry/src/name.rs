@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::limit::Limit;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 
 /// A registry: `projects/P/locations/R/registries/G`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -144,7 +144,7 @@ fn check_id(what: &str, id: &str) -> Result<(), Refusal> {
 
 /// The text is echoed into logs and answers, so only its beginning is, and no control character.
 fn malformed(text: &str, why: &str) -> Refusal {
-    let name = text.chars().take(300).flat_map(char::escape_debug).collect();
+    let name = shown(text, 300);
     Refusal::NameMalformed { name, why: why.to_owned() }
 }
 

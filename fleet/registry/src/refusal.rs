@@ -199,6 +199,11 @@ impl Refusal {
     }
 }
 
+/// As much of what somebody made up as a refusal or a line of a log can take: at most so many characters, no control character.
+pub fn shown(text: &str, most: usize) -> String {
+    text.chars().take(most).flat_map(char::escape_debug).collect()
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::credential::SignatureAlgorithm;
 use crate::limit::{CLOCK_SKEW, TOKEN_LIFETIME};
 use crate::record::Device;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 use crate::timestamp::Timestamp;
 
 /// Checks `token`, and answers when it expires.
@@ -74,11 +74,6 @@ fn object(part: &str, it_is: &str) -> Result<Map<String, Value>, Refusal> {
 
 fn decoded(part: &str, it_is: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(&format!("{it_is} not base64url")))
-}
-
-/// As much of what somebody made up as a line of a log can take.
-fn shown(text: &str, most: usize) -> String {
-    text.chars().take(most).flat_map(char::escape_debug).collect()
 }
 
 fn malformed(why: &str) -> Refusal {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::limit::Limit;
 use crate::name::RegistryName;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 
 /// A topic below `/devices/D/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ fn unknown(text: &str) -> Refusal {
 }
 
 fn refused(text: &str, why: &'static str) -> Refusal {
-    Refusal::Topic { topic: text.chars().take(300).flat_map(char::escape_debug).collect(), why }
+    Refusal::Topic { topic: shown(text, 300), why }
 }
 
 #[cfg(test)]

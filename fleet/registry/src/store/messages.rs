@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::limit::Limit;
 use crate::name::{DeviceName, RegistryName};
 use crate::record::{Command, Config, Event, State};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 use crate::timestamp::Timestamp;
 
 /// The outcome of a command that a device got; any other is the reason why it did not.
@@ -198,6 +198,6 @@ fn check_subfolder(subfolder: &str) -> Result<(), Refusal> {
     if is_plain && fits {
         return Ok(());
     }
-    let topic = subfolder.chars().take(100).flat_map(char::escape_debug).collect();
+    let topic = shown(subfolder, 100);
     Err(Refusal::Topic { topic, why: "is no subfolder: no wildcards, no / at its ends, 256 bytes at most" })
 }

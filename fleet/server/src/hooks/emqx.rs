@@ -89,7 +89,7 @@ pub(crate) async fn authz(State(app): State<Arc<App>>, Json(body): Json<Authz>) 
         "subscribe" => Action::Subscribe,
         _ => return Json(json!({ "result": "deny", "reason": "action is neither publish nor subscribe" })),
     };
-    // The rule's message attaches; here is only asked whether it may come.
+    // What needs the payload is left to the rule's message.
     let work = move |app: &App| act(app, "emqx", &body.clientid, action, &body.topic, Shown::TopicFirst);
     Json(verdict(blocking(&app, work).await))
 }

@@ -18,7 +18,7 @@ use axum::{Json, Router};
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::session::{Action, Session};
 use keyrivet_registry::rules::topic::Channel;
-use keyrivet_registry::{DeviceName, Proof, Refusal, Timestamp};
+use keyrivet_registry::{DeviceName, Proof, Refusal, Timestamp, shown};
 use parking_lot::Mutex;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -186,7 +186,7 @@ fn decide(
 }
 
 fn log(via: &str, client_id: &str, action: &str, refusal: &Refusal) {
-    let client_id: String = client_id.chars().take(300).flat_map(char::escape_debug).collect();
+    let client_id = shown(client_id, 300);
     tracing::warn!(via, client_id, action, "refused: {refusal}");
     if let Some(why) = refusal.for_the_operator() {
         tracing::error!("{why}");
