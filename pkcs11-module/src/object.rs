@@ -310,6 +310,7 @@ impl Session {
         if view.session_object {
             return self.slot().change_session_object(id, |object| changed(&view, object, template));
         }
+        // What is refused anyhow needs no lock.
         drop(changed(&view, (*view.object).clone(), template)?);
         // Under the store's lock the object is read again: another process may have changed it meanwhile.
         let mut outcome = Ok(());

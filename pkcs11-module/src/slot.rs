@@ -67,6 +67,16 @@ impl Shared {
         }
     }
 
+    /// Destroys one part of a session object.
+    fn destroy(&mut self, id: ObjectId, part: Part) {
+        if let Some((owner, object)) = self.objects.remove(&id) {
+            if let Some(rest) = Object::clone(&object).without(part) {
+                self.objects.insert(id, (owner, Arc::new(rest)));
+            }
+        }
+        self.forget_handle(id, part);
+    }
+
     /// Destroys session objects.
     fn drop_objects(&mut self, keep: impl Fn(CK_SESSION_HANDLE, &Object) -> bool) {
         let mut gone = Vec::new();
@@ -83,6 +93,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// The parts of an object for which one has to log in.
+fn private_parts(object: &Object) -> impl Iterator<Item = Part> + '_ {
+    object.parts().filter(|part| object.attributes(*part).is_some_and(|attributes| attributes.private))
 }
 
 /// How many sessions are open.
@@ -215,22 +230,14 @@ impl Slot {
         if token.is_open() {
             return;
         }
-        let private = |object: &Object| {
-            let mut parts = object.parts();
-            parts.find(|part| object.attributes(*part).is_some_and(|attributes| attributes.private))
-        };
         let mut shared = self.shared.lock();
-        let pairs: Vec<_> = shared
+        let private: Vec<_> = shared
             .objects
-            .iter()
-            .filter_map(|(id, (owner, object))| {
-                let rest = Object::clone(object).without(private(object)?)?;
-                private(&rest).is_none().then(|| (*id, (*owner, Arc::new(rest))))
-            })
+            .values()
+            .flat_map(|(_, object)| private_parts(object).map(|part| (object.id, part)))
             .collect();
         // Of a pair the public half stays.
-        shared.objects.extend(pairs);
-        shared.drop_objects(|_, object| private(object).is_none());
+        private.into_iter().for_each(|(id, part)| shared.destroy(id, part));
         let Shared { handles, handle_of, .. } = &mut *shared;
         handles.retain(|_, handle| !handle.private);
         handle_of.retain(|_, handle| handles.contains_key(handle));
@@ -286,12 +293,11 @@ impl Slot {
 
     /// Keeps a new session object, if its session and the login are still there.
     pub(crate) fn keep_session_object(&self, owner: CK_SESSION_HANDLE, object: Object) -> Result<()> {
-        let private = object.parts().any(|part| object.attributes(part).is_some_and(|it| it.private));
         let mut shared = self.shared.lock();
         if !shared.sessions.contains_key(&owner) {
             return Err(Error(CKR_SESSION_HANDLE_INVALID));
         }
-        if private && !self.is_open() {
+        if private_parts(&object).next().is_some() && !self.is_open() {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
         shared.objects.insert(object.id, (owner, Arc::new(object)));
@@ -312,13 +318,7 @@ impl Slot {
 
     /// Destroys one part of a session object.
     pub(crate) fn destroy_session_object(&self, id: ObjectId, part: Part) {
-        let mut shared = self.shared.lock();
-        if let Some((owner, object)) = shared.objects.remove(&id) {
-            if let Some(rest) = Object::clone(&object).without(part) {
-                shared.objects.insert(id, (owner, Arc::new(rest)));
-            }
-        }
-        shared.forget_handle(id, part);
+        self.shared.lock().destroy(id, part);
     }
 
     /// Forgets the handle of a part that was destroyed.

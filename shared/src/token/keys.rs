@@ -12,7 +12,7 @@ use crate::key::{Key, KeyPlace, Owner, TpmKey};
 use crate::object::{Attributes, Body, KeyMaterial, Object, ObjectId, SecretMaterial};
 use crate::policy::PcrPolicy;
 use crate::secret_key::SecretKey;
-use crate::tpm::{self, template};
+use crate::tpm::{self, Connection, Srk, template};
 use crate::tss2_pem::Tss2Key;
 
 /// Nothing made here is stored: [`Token::insert`] does that.
@@ -98,42 +98,45 @@ impl Token {
         Ok(self.key_auth(id)?.unwrap_or_default())
     }
 
+    /// Makes a key in the TPM.
     fn create(
         &self,
         id: ObjectId,
         policy: Option<&PcrPolicy>,
         template: impl Fn(Option<&[u8]>) -> Result<Public>,
     ) -> Result<Tss2Key> {
-        let auth = self.require_key_auth(id)?;
-        let srk = self.srk()?;
-        let by_configuration = self.configured_policy();
-        let policy = policy.or(by_configuration.as_ref());
-        let (created, steps) = self.tpm.with(|tpm| {
-            let (steps, digest) = policy.map(|policy| policy.steps(tpm, !auth.is_empty())).transpose()?.unzip();
-            let what = format!("token '{}'", self.file.load().label);
-            let created = tpm.create_under_srk(&srk, &template(digest.as_deref())?, &auth);
-            Ok((created.map_err(|error| tpm.diagnose_create(&srk, error, &what))?, steps.unwrap_or_default()))
-        })?;
-        Ok(Tss2Key { policy: steps, ..self.key_file(id, created.public, created.private) })
-    }
-
-    /// The policy of every new key, where the configuration has one.
-    fn configured_policy(&self) -> Option<PcrPolicy> {
-        self.tpm.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None })
+        self.bring_in(id, policy, |tpm, srk, auth, policy| {
+            let created = tpm.create_under_srk(srk, &template(policy)?, auth)?;
+            Ok((created.public, created.private))
+        })
     }
 
     /// Imports what `key` makes for an authValue and the digest of a policy.
     fn wrap(&self, id: ObjectId, key: impl Fn(&[u8], Option<&[u8]>) -> Result<Importable>) -> Result<Tss2Key> {
+        self.bring_in(id, None, |tpm, srk, auth, policy| {
+            let key = key(auth, policy)?;
+            let private = tpm.import(srk, &key.public, &key.sensitive())?;
+            Ok((key.public, private))
+        })
+    }
+
+    /// Has `make` make a key under the token's storage root key: for its authValue, and for the digest of the policy that it is
+    /// bound to, be it by configuration. It answers public and private part.
+    fn bring_in(
+        &self,
+        id: ObjectId,
+        policy: Option<&PcrPolicy>,
+        make: impl Fn(&mut Connection, &Srk, &[u8], Option<&[u8]>) -> Result<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Tss2Key> {
         let auth = self.require_key_auth(id)?;
-        let (srk, policy) = (self.srk()?, self.configured_policy());
-        let (public, private, steps) = self.tpm.with(|tpm| {
-            let steps = policy.as_ref().map(|policy| policy.steps(tpm, !auth.is_empty()));
-            let (steps, digest) = steps.transpose()?.unzip();
-            let key = key(&auth, digest.as_deref())?;
+        let srk = self.srk()?;
+        let by_configuration = self.tpm.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None });
+        let policy = policy.or(by_configuration.as_ref());
+        let ((public, private), steps) = self.tpm.with(|tpm| {
+            let (steps, digest) = policy.map(|policy| policy.steps(tpm, !auth.is_empty())).transpose()?.unzip();
             let what = format!("token '{}'", self.file.load().label);
-            let imported = tpm.import(&srk, &key.public, &key.sensitive());
-            let private = imported.map_err(|error| tpm.diagnose_create(&srk, error, &what))?;
-            Ok((key.public, private, steps.unwrap_or_default()))
+            let made = make(tpm, &srk, &auth, digest.as_deref());
+            Ok((made.map_err(|error| tpm.diagnose_create(&srk, error, &what))?, steps.unwrap_or_default()))
         })?;
         Ok(Tss2Key { policy: steps, ..self.key_file(id, public, private) })
     }
