@@ -120,6 +120,7 @@ const COMMANDS: &[(u32, &str)] = &[
     (0x157, "Load"),
     (0x158, "Quote"),
     (0x159, "RSA_Decrypt"),
+    (0x15b, "HMAC_Start"),
     (0x15c, "SequenceUpdate"),
     (0x15d, "Sign"),
     (0x15e, "Unseal"),

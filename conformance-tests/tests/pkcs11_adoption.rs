@@ -124,6 +124,24 @@ fn a_persistent_key_with_an_authorisation_value_needs_its_file_once() {
 }
 
 #[test]
+fn the_authorisation_value_is_used_under_the_tokens_own_storage_root_key_only() {
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", client::PIN);
+    persist(&device, "ecc256:null", "sign", "0x81010001", Some("its-own-auth"));
+    device.write("auth", "its-own-auth");
+    let file = device.path("auth").display().to_string();
+    configure(&device, &adopt("dev", "0x81010001", &format!("auth_file = '{file}'")));
+    let client = Client::of(device, client::PIN);
+    let key = client.find_one(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]);
+    let sign = || client.sign(&Mechanism::EcdsaSha256.into(), key, MESSAGE);
+    let _ = sign().unwrap();
+    // Another storage key takes the place of the one that the token was made under.
+    let _ = client.device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "0x81000001"]).ok();
+    persist(&client.device, "rsa2048:aes128cfb", "restricted|decrypt", "0x81000001", None);
+    assert_eq!(sign(), Err(RvError::TokenNotRecognized));
+}
+
+#[test]
 fn a_certificate_in_nv_is_a_certificate_object_that_nobody_changes() {
     let device = Device::new();
     let token = Token::new(&device, "dev", client::PIN);

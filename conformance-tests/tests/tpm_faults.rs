@@ -6,7 +6,7 @@ use std::ptr::null_mut;
 
 use conformance_tests::{Device, Harm, Token, Wire};
 use cryptoki_sys::*;
-use raw::{PIN, Raw, Rv, call, number};
+use raw::{PIN, Raw, Rv, call, flag, number};
 
 /// A token with a P-256 key, behind a wire on which nothing happens yet.
 fn behind(wire: fn(&Device) -> Wire, pin: &str) -> (Device, Wire, Raw) {
@@ -168,5 +168,31 @@ fn a_response_that_the_tpm_did_not_authenticate_is_not_believed() {
         wire.harm("Sign", 1, Harm::Changed(place));
         assert_eq!(signer.sign(), Err(CKR_DEVICE_ERROR), "{place}");
         signer.sign().unwrap();
+    }
+}
+
+#[test]
+fn a_mac_that_takes_many_commands_is_authenticated_to_its_end() {
+    let (_device, wire, raw) = behind(Device::wire, "1234");
+    let signer = Signer::start(&raw);
+    signer.login(PIN).unwrap();
+    let template = [(CKA_VALUE_LEN, number(32)), (CKA_TOKEN, flag(true)), (CKA_SIGN, flag(true))];
+    let key = raw.generate_secret(signer.session, CKM_GENERIC_SECRET_KEY_GEN, &template).unwrap();
+    let mac = || {
+        raw.sign_init(signer.session, CKM_SHA256_HMAC, key)?;
+        raw.sign(signer.session, &[7; 3000])
+    };
+    let right = mac().unwrap();
+    // Its HMAC, and what comes before its session: the MAC itself, of the last.
+    for (command, place) in
+        [("HMAC_Start", 0), ("SequenceUpdate", 0), ("SequenceComplete", 0), ("SequenceComplete", 90)]
+    {
+        wire.harm(command, 1, Harm::Changed(place));
+        assert_eq!(mac(), Err(CKR_DEVICE_ERROR), "{command} {place}");
+        assert_eq!(mac(), Ok(right.clone()), "{command} {place}");
+    }
+    for command in ["HMAC_Start", "SequenceUpdate", "SequenceComplete"] {
+        wire.harm(command, 1, Harm::Answer(0x922));
+        assert_eq!(mac(), Ok(right.clone()), "{command}");
     }
 }

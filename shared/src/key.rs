@@ -109,7 +109,7 @@ impl TpmKey {
     ) -> Result<T> {
         let authority = self.authority()?;
         let parent_auth = self.parent_auth()?;
-        let _wiped = matches!(authority, Authority::Random(_) | Authority::Chosen(_)).then(|| StackWiped);
+        let _wiped = (!matches!(authority, Authority::Empty)).then(|| StackWiped);
         let (place, policies) = match &self.place.source {
             Source::Wrapped { parent, key, placed } => {
                 let (seed, placed, parent_auth) = (key.secret.as_deref(), *placed, parent_auth.as_slice());
@@ -147,7 +147,7 @@ impl TpmKey {
         Ok(match &self.owner {
             Owner::Nobody | Owner::Adopted(_, _, None) => Authority::Empty,
             Owner::Token(token, id) => token.key_auth(*id)?.map_or(Authority::Empty, Authority::Random),
-            Owner::Adopted(token, id, Some(sealed)) => Authority::Chosen(token.open_data(*id, sealed)?),
+            Owner::Adopted(token, id, Some(sealed)) => Authority::Adopted(token.open_data(*id, sealed)?, token.srk()?),
             Owner::Anybody(Some(value)) => Authority::Chosen((**value).clone()),
             Owner::Anybody(None) => return Err(Error::NotLoggedIn),
         })

@@ -39,7 +39,8 @@ pub(crate) struct Connection {
 
 struct HeldSession {
     session: Session,
-    salted: bool,
+    /// The Name of the key that it is salted to.
+    salted_to: Option<Vec<u8>>,
     uses: u32,
     started: Instant,
 }
@@ -146,10 +147,10 @@ impl Connection {
         }
     }
 
-    /// Starts a session unless a fitting one is held. `salt` is the key to salt it to, with its handle.
+    /// Starts a session unless a fitting one is held: salted to this key, if `salt` names one, with its handle.
     pub(super) fn start_session(&mut self, salt: Option<(u32, &PublicArea)>) -> Result<()> {
         if let Some(held) = self.session.take() {
-            if (held.salted || salt.is_none()) && held.is_fresh() {
+            if salt.is_none_or(|(_, key)| held.salted_to.as_ref() == Some(&key.name)) && held.is_fresh() {
                 self.session = Some(held);
                 return Ok(());
             }
@@ -157,13 +158,14 @@ impl Connection {
             let _ = self.sapi.flush_context(held.session.handle);
         }
         let session = self.new_session(SessionKind::Hmac, salt)?;
-        self.session = Some(HeldSession { session, salted: salt.is_some(), uses: 0, started: Instant::now() });
+        let salted_to = salt.map(|(_, key)| key.name.clone());
+        self.session = Some(HeldSession { session, salted_to, uses: 0, started: Instant::now() });
         Ok(())
     }
 
-    /// Whether a session is held that is good for secrets.
+    /// Whether a session is held that is good for secrets, if it does not matter to which key it is salted.
     pub(super) fn holds_salted_session(&self) -> bool {
-        self.session.as_ref().is_some_and(|held| held.salted && held.is_fresh())
+        self.session.as_ref().is_some_and(|held| held.salted_to.is_some() && held.is_fresh())
     }
 
     /// Starts a session that nobody holds.

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::connection::Connection;
-use super::object::Parent;
+use super::object::{Parent, Srk};
 use super::response;
 use super::sapi::{Auth, MAX_BUFFER, Sapi, SessionKind};
 use super::session::session_attribute::{CONTINUE, DECRYPT, ENCRYPT};
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::policy::{PolicyStep, policy_command};
 use crate::public_area::{FixedScheme, PublicArea};
 use crate::public_key::PublicKey;
+use crate::random;
 
 /// What authorises the use of a key.
 pub(crate) enum Authority {
@@ -19,15 +20,17 @@ pub(crate) enum Authority {
     Empty,
     /// A long random authValue, which no salt has to protect.
     Random(Zeroizing<Vec<u8>>),
-    /// An authValue that somebody chose: the session is salted.
+    /// An authValue that somebody chose: the session is salted, to a key that is found in the TPM.
     Chosen(Zeroizing<Vec<u8>>),
+    /// The same of a key that a token has adopted: the session is salted to the token's storage root key.
+    Adopted(Zeroizing<Vec<u8>>, Srk),
 }
 
 impl Authority {
     fn value(&self) -> &[u8] {
         match self {
             Self::Empty => &[],
-            Self::Random(value) | Self::Chosen(value) => value,
+            Self::Random(value) | Self::Chosen(value) | Self::Adopted(value, _) => value,
         }
     }
 }
@@ -187,16 +190,36 @@ impl Connection {
         if before.is_empty() {
             return self.use_key(key, authority, 0, &mut |sapi, named, auth| sapi.hmac(named, auth, hash, last));
         }
-        let sequence = self.use_key(key, authority, 0, &mut |sapi, named, auth| sapi.hmac_start(named, auth, hash))?;
-        let updated = before.iter().try_for_each(|part| self.sapi.sequence_update(sequence, part));
-        match updated.and_then(|()| self.sapi.sequence_complete(sequence, last)) {
-            Ok(mac) => Ok(mac),
-            Err(error) => {
-                // It may be gone already: that is as good.
-                let _ = self.sapi.flush_context(sequence);
-                Err(error)
-            }
+        // With the key's authValue goes one for the sequence, or its commands would have no HMAC.
+        let length = if authority.value().is_empty() { 0 } else { hash.digest_length() };
+        let mut secret = Zeroizing::new(vec![0; length]);
+        random::fill(&mut secret)?;
+        // This is not the only command of the burst: the session stays.
+        self.authorised_uses += 1;
+        let sequence = self
+            .use_key(key, authority, DECRYPT, &mut |sapi, named, auth| sapi.hmac_start(named, auth, hash, &secret))?;
+        let mac = before
+            .iter()
+            .try_for_each(|part| self.on_sequence(&secret, |sapi, auth| sapi.sequence_update(sequence, auth, part)))
+            .and_then(|()| self.on_sequence(&secret, |sapi, auth| sapi.sequence_complete(sequence, auth, last)));
+        if mac.is_err() {
+            // It may be gone already: that is as good.
+            let _ = self.sapi.flush_context(sequence);
         }
+        mac
+    }
+
+    /// Runs a command on a sequence whose authValue is `secret`.
+    fn on_sequence<T>(
+        &mut self,
+        secret: &[u8],
+        command: impl FnOnce(&mut Sapi, &mut Auth<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if secret.is_empty() {
+            return command(&mut self.sapi, &mut Auth::Empty);
+        }
+        self.start_session(None)?;
+        self.authorised(secret, CONTINUE, command)
     }
 }
 
@@ -225,6 +248,10 @@ impl Connection {
             }
             // `load_key` has salted the session.
             Authority::Chosen(value) => value,
+            Authority::Adopted(value, srk) => {
+                self.start_session(Some(srk.salt()))?;
+                value
+            }
         };
         self.authorised_uses += 1;
         let goes_on = if self.authorised_uses == 1 { 0 } else { CONTINUE };
@@ -323,11 +350,16 @@ impl Connection {
         protected: u8,
         command: Command<'_, T>,
     ) -> Result<T> {
+        let found;
         let srk = match authority {
-            Authority::Chosen(_) => self.find_srk()?,
+            Authority::Chosen(_) => {
+                found = self.find_srk()?;
+                found.as_ref()
+            }
+            Authority::Adopted(_, srk) => Some(srk),
             Authority::Empty | Authority::Random(_) => None,
         };
-        let mut session = self.new_session(SessionKind::Policy, srk.as_ref().map(|srk| srk.salt()))?;
+        let mut session = self.new_session(SessionKind::Policy, srk.map(Srk::salt))?;
         let asks =
             steps.iter().any(|step| matches!(step.command, policy_command::AUTH_VALUE | policy_command::PASSWORD));
         // Nothing is secret without an authValue, and there would be no key to encrypt with.

@@ -230,34 +230,43 @@ impl Sapi {
         )
     }
 
-    /// Starts an HMAC of more data; returns the handle of the sequence, whose authValue is empty.
-    pub(crate) fn hmac_start(&mut self, key: (u32, &[u8]), auth: &mut Auth<'_>, hash: HashAlgorithm) -> Result<u32> {
+    /// Starts an HMAC of more data; returns the handle of the sequence, whose authValue is `secret`.
+    pub(crate) fn hmac_start(
+        &mut self,
+        key: (u32, &[u8]),
+        auth: &mut Auth<'_>,
+        hash: HashAlgorithm,
+        secret: &[u8],
+    ) -> Result<u32> {
         // SAFETY: plain data, zero is empty.
-        let empty: TPM2B_AUTH = unsafe { zeroed() };
-        self.command(
+        let mut of_sequence: TPM2B_AUTH = unsafe { zeroed() };
+        of_sequence.size = fill(&mut of_sequence.buffer, secret);
+        let started = self.command(
             "HMAC_Start",
             &[key.1],
             auth,
-            // SAFETY: the structure lives through the call; libtss2 copies.
-            |context| unsafe { Tss2_Sys_HMAC_Start_Prepare(context, key.0, &empty, tpm_hash(hash)) },
+            // SAFETY: the structures live through the call; libtss2 copies.
+            |context| unsafe { Tss2_Sys_HMAC_Start_Prepare(context, key.0, &of_sequence, tpm_hash(hash)) },
             |context| {
                 let mut handle = 0;
                 // SAFETY: plain data, filled by the call.
                 check(unsafe { Tss2_Sys_HMAC_Start_Complete(context, &mut handle) })?;
                 Ok(handle)
             },
-        )
+        );
+        of_sequence.buffer.zeroize();
+        started
     }
 
     /// Adds at most [`MAX_BUFFER`] bytes to a sequence.
-    pub(crate) fn sequence_update(&mut self, sequence: u32, data: &[u8]) -> Result<()> {
+    pub(crate) fn sequence_update(&mut self, sequence: u32, auth: &mut Auth<'_>, data: &[u8]) -> Result<()> {
         // SAFETY: plain data, zero is empty.
         let mut input: TPM2B_MAX_BUFFER = unsafe { zeroed() };
         input.size = fill(&mut input.buffer, data);
         self.command(
             "SequenceUpdate",
             &[],
-            &mut Auth::Empty,
+            auth,
             // SAFETY: the structure lives through the call; libtss2 copies.
             |context| unsafe { Tss2_Sys_SequenceUpdate_Prepare(context, sequence, &input) },
             // SAFETY: no pointers besides the context.
@@ -266,14 +275,14 @@ impl Sapi {
     }
 
     /// Ends a sequence, which is flushed with it.
-    pub(crate) fn sequence_complete(&mut self, sequence: u32, data: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn sequence_complete(&mut self, sequence: u32, auth: &mut Auth<'_>, data: &[u8]) -> Result<Vec<u8>> {
         // SAFETY: plain data, zero is empty.
         let mut input: TPM2B_MAX_BUFFER = unsafe { zeroed() };
         input.size = fill(&mut input.buffer, data);
         self.command(
             "SequenceComplete",
             &[],
-            &mut Auth::Empty,
+            auth,
             // SAFETY: the structure lives through the call; libtss2 copies.
             |context| unsafe { Tss2_Sys_SequenceComplete_Prepare(context, sequence, &input, TPM2_RH_NULL) },
             // SAFETY: plain data, filled by the call; null for what is not wanted.
