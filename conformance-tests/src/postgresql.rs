@@ -72,6 +72,12 @@ impl Cluster {
         format!("host={} user=keyrivet dbname=postgres", self.folder.display())
     }
 
+    /// Runs statements in it, as its superuser.
+    pub fn sql(&self, statements: &str) {
+        let mut psql = Command::new(binaries().join("psql"));
+        let _ = psql.args(["-q", "-v", "ON_ERROR_STOP=1", "-d", &self.url(), "-c", statements]).run().ok();
+    }
+
     /// Its process id.
     pub fn process_id(&self) -> u32 {
         self.server.id()

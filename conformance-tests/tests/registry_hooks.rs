@@ -73,6 +73,8 @@ fn emqx_is_answered_allow_deny_or_ignore(world: &World) {
     assert_eq!(authz(&gateway, "publish", "/devices/device2/events", "1"), "allow");
     assert_eq!(message("/devices/device2/state", "on")["result"], "allow");
     assert_eq!(world.fleet.store().states(&device).expect("states")[0].data, b"on");
+    // Both hooks are told of that.
+    assert_eq!(authz(&gateway, "publish", "/devices/device2/detach", "1"), "allow");
     assert_eq!(message("/devices/device2/detach", "")["result"], "allow");
     assert_eq!(authz(&gateway, "publish", "/devices/device2/events", "1"), "deny");
 }

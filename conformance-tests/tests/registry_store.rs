@@ -5,7 +5,7 @@ mod world;
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::store::{DELIVERED, DeviceChange, NewDevice};
 use keyrivet_registry::{AuthMethod, Change, Credential, CredentialFormat, Event, Fleet, Proof};
-use world::World;
+use world::{World, tick};
 
 on_both_databases!(
     a_registry_with_a_ca_takes_only_certificates_that_it_signed,
@@ -146,13 +146,13 @@ fn states_and_events_are_kept_in_order(world: &World) {
     for subfolder in ["#", "a/+/b", "/a", "a/", "a\nb"] {
         assert!(world.fleet.publish(&event(subfolder, 1)).unwrap_err().to_string().contains("is no subfolder"));
     }
-    world.fleet.tick(world.now).unwrap();
+    let _ = tick(&world.fleet, world.now);
     let number = world.fleet.store().device(&device).unwrap().unwrap().number;
     assert_eq!(world.fleet.store().activity(number).unwrap().state, Some(world.now.plus_seconds(11)));
     // By its number it is the same device, and what was known of it before stays known.
     let by_number = device.registry.device(&number.to_string()).unwrap();
     world.fleet.publish(&Event { device: by_number, at: world.now.plus_seconds(20), ..event("", 1) }).unwrap();
-    world.fleet.tick(world.now).unwrap();
+    let _ = tick(&world.fleet, world.now);
     let activity = world.fleet.store().activity(number).unwrap();
     assert_eq!(activity.event, Some(world.now.plus_seconds(20)));
     assert_eq!(activity.state, Some(world.now.plus_seconds(11)));
@@ -162,9 +162,9 @@ fn a_command_has_one_outcome(world: &World) {
     let registry = world.registry("g", &[]);
     let device = world.device(&registry, "dev", &[], None);
     let store = world.fleet.store();
-    world.fleet.tick(world.now).unwrap();
+    let _ = tick(&world.fleet, world.now);
     let id = store.send_command(&device, "reboot", b"now", world.now).unwrap();
-    assert_eq!(world.fleet.tick(world.now).unwrap(), [Change::Command(device.clone())]);
+    assert_eq!(tick(&world.fleet, world.now), [Change::Command(device.clone())]);
     let waiting = store.waiting_commands(&device, world.now.plus_seconds(-5)).unwrap();
     assert_eq!((waiting.len(), waiting[0].id, waiting[0].subfolder.as_str()), (1, id, "reboot"));
     assert_eq!(store.command_outcome(id).unwrap(), None);
@@ -224,14 +224,14 @@ fn another_process_learns_of_changes_at_its_next_tick(world: &World) {
         .update_device(&device, &DeviceChange { add_credential, remove_credential: Some(0), ..Default::default() })
         .unwrap();
     store.set_config(&device, b"x", None, world.now).unwrap();
-    let changes = other.tick(world.now).unwrap();
+    let changes = tick(&other, world.now);
     assert_eq!(changes, [Change::Device(device.clone()), Change::Config(device.clone())]);
     assert!(!connect("dev") && connect("new"));
-    assert!(other.tick(world.now).unwrap().is_empty());
+    assert!(tick(&other, world.now).is_empty());
     let mut changed = store.registry(&registry).unwrap().unwrap();
     changed.mqtt = false;
     store.update_registry(&changed).unwrap();
-    let _ = other.tick(world.now).unwrap();
+    let _ = tick(&other, world.now);
     assert!(!connect("new"));
     // Whoever slept through more changes than are remembered forgets all it knew.
     for number in 0..3 {
@@ -247,7 +247,7 @@ fn a_flood_of_refusals_is_bounded_and_counted(world: &World) {
     for _ in 0..10_050 {
         let _ = world.fleet.authenticate(&id, Protocol::Mqtt, Proof::Token("secret"), "test", world.now);
     }
-    world.fleet.tick(world.now).unwrap();
+    let _ = tick(&world.fleet, world.now);
     let all = keyrivet_registry::store::AuditFilter { limit: 20_000, ..Default::default() };
     let rows = world.fleet.store().audit(&registry, &all).unwrap();
     assert_eq!(rows.len(), 10_000);
@@ -262,14 +262,14 @@ fn what_a_client_makes_up_keeps_nothing_from_being_written_or_learnt(world: &Wor
         world.fleet.authenticate(&device.to_string(), Protocol::Mqtt, Proof::Token(token), "test", world.now)
     };
     let session = connect(&world.token("dev", "ES256", 0, 600)).expect("let in");
-    world.fleet.tick(world.now).unwrap();
+    let _ = tick(&world.fleet, world.now);
     // {"alg":"\u0000"}, for which nobody needs a key; and a NUL in what the rules do not look at.
     let refusal = connect("eyJhbGciOiJcdTAwMDAifQ.e30.AA").unwrap_err();
     assert!(!refusal.to_string().contains('\0'), "{refusal}");
     world.fleet.note(&session, "test", "a\0b", Ok(()), world.now);
     let blocked = DeviceChange { blocked: Some(true), ..Default::default() };
     world.fleet.store().update_device(&device, &blocked).unwrap();
-    assert_eq!(world.fleet.tick(world.now).unwrap(), [Change::Device(device.clone())]);
+    assert_eq!(tick(&world.fleet, world.now), [Change::Device(device.clone())]);
     let all = keyrivet_registry::store::AuditFilter { limit: 10, ..Default::default() };
     let rows = world.fleet.store().audit(&registry, &all).unwrap();
     assert_eq!(rows.len(), 3, "{rows:?}");
@@ -312,4 +312,40 @@ fn a_device_is_attached_to_one_gateway_at_a_time(world: &World) {
         store.detach_all(&gateways[0]).unwrap();
         store.detach_all(&gateways[1]).unwrap();
     }
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_keeps_nobody_from_learning_and_stays_bounded() {
+    let world = World::postgresql();
+    let registry = world.registry("g", &[]);
+    let device = world.device(&registry, "dev", &[], None);
+    let _ = tick(&world.fleet, world.now);
+    let flood = || {
+        for _ in 0..10_050 {
+            let refused = Proof::Token("secret");
+            let _ = world.fleet.authenticate(&device.to_string(), Protocol::Mqtt, refused, "test", world.now);
+        }
+    };
+    world.sql("ALTER TABLE audit RENAME TO away");
+    for _ in 0..2 {
+        flood();
+        fails(world.fleet.write(world.now), "audit");
+    }
+    let blocked = DeviceChange { blocked: Some(true), ..Default::default() };
+    world.fleet.store().update_device(&device, &blocked).unwrap();
+    assert_eq!(world.fleet.learn().unwrap(), [Change::Device(device.clone())]);
+    world.sql("ALTER TABLE away RENAME TO audit");
+    world.fleet.write(world.now).unwrap();
+    let all = keyrivet_registry::store::AuditFilter { limit: 50_000, ..Default::default() };
+    assert_eq!(world.fleet.store().audit(&registry, &all).unwrap().len(), 10_000);
+    let activity = world.fleet.store().activity(world.fleet.store().device(&device).unwrap().unwrap().number).unwrap();
+    assert_eq!(activity.error_at, Some(world.now));
+}
+
+#[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    let world = World::postgresql();
+    world.sql("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    let other = world.url.replace("dbname=postgres", "dbname=latin");
+    fails(Fleet::open(&other).map(drop), "the database's encoding is LATIN1: make one with ENCODING 'UTF8'");
 }

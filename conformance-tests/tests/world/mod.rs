@@ -29,7 +29,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use conformance_tests::{Artefact, Cluster, Output, Run as _, Server, free_port};
 use keyrivet_registry::store::NewDevice;
-use keyrivet_registry::{AuthMethod, Credential, DeviceName, Fleet, Registry, RegistryName, Timestamp};
+use keyrivet_registry::{AuthMethod, Change, Credential, DeviceName, Fleet, Registry, RegistryName, Timestamp};
 use serde_json::Value;
 
 pub(crate) const PROJECT: &str = "my-project";
@@ -171,6 +171,11 @@ impl World {
         self.cluster.borrow_mut().as_mut().expect("there is a cluster").restart();
     }
 
+    /// Runs statements in PostgreSQL, past the registry.
+    pub(crate) fn sql(&self, statements: &str) {
+        self.cluster.borrow().as_ref().expect("there is a cluster").sql(statements);
+    }
+
     pub(crate) fn openssl(&self, arguments: &[&str]) -> Vec<u8> {
         openssl(self.folder.path(), arguments)
     }
@@ -259,6 +264,12 @@ impl<'a> RegistryServer<'a> {
     pub(crate) fn log(&self) -> String {
         self.process.output()
     }
+}
+
+/// What a server or broker does about twice a second: the journal is written, changes are learnt.
+pub(crate) fn tick(fleet: &Fleet, now: Timestamp) -> Vec<Change> {
+    fleet.write(now).expect("the journal is written");
+    fleet.learn().expect("changes are learnt")
 }
 
 pub(crate) fn registry_name(id: &str) -> RegistryName {

@@ -107,6 +107,8 @@ pub(crate) struct Clients {
     gateways: HashSet<ConnectionId, BuildHasherDefault<ByAddress>>,
     /// Connections that the broker is about to end for another one with the same client id.
     taken_over: Vec<ConnectionId>,
+    /// Connections of devices that have ended: a will of theirs may still be asked about.
+    left: HashSet<ConnectionId, BuildHasherDefault<ByAddress>>,
     /// By client id: the subscriptions of durable sessions without connection.
     remembered: HashMap<CString, Vec<Subscription>>,
 }
@@ -116,6 +118,7 @@ impl Clients {
     /// only one with the same.
     pub(crate) fn admit(&mut self, client: ClientRef<'_>, id: &CStr, session: Session) -> Option<ConnectionId> {
         let connection = client.connection();
+        let _ = self.left.remove(&connection);
         let durable = !client.starts_clean();
         // After a reload of its configuration the broker asks again about those who are connected.
         let known = self.connections.remove(&connection).filter(|known| *known.id == *id);
@@ -146,6 +149,11 @@ impl Clients {
         self.taken_over.contains(&connection)
     }
 
+    /// Whether a device had this connection until it ended.
+    pub(crate) fn has_left(&self, connection: ConnectionId) -> bool {
+        self.left.contains(&connection)
+    }
+
     /// The broker has ended what it meant to end.
     pub(crate) fn forget_taken_over(&mut self) {
         self.taken_over.clear();
@@ -162,6 +170,9 @@ impl Clients {
     pub(crate) fn remove(&mut self, connection: ConnectionId) -> Option<Session> {
         let client = self.connections.remove(&connection)?;
         let _ = self.gateways.remove(&connection);
+        if self.left.len() < REMEMBERED {
+            let _ = self.left.insert(connection);
+        }
         if client.durable && self.remembered.len() < REMEMBERED {
             let _ = self.remembered.insert(client.id, client.subscriptions);
         }

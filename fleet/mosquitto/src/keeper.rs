@@ -1,14 +1,14 @@
 //! The thread that works on the store while the broker goes on: it writes what has gathered, learns what others
 //! changed, and fetches configurations, commands and the events that came by HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use keyrivet_registry::{Change, Command, Config, DeviceName, Event, Fleet, Refusal, Timestamp};
+use keyrivet_registry::{Change, Command, Config, DeviceName, Error, Event, Fleet, Refusal, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ffi::thread;
@@ -80,7 +80,8 @@ impl Keeper {
     pub(crate) fn start(fleet: Arc<Fleet>) -> Result<Self, String> {
         let (tasks, given) = channel();
         let desk = Arc::new(Desk::default());
-        let work = Work { fleet, desk: Arc::clone(&desk), handed: BTreeMap::new(), well: true, more: false };
+        let (owed, handed) = (Owed::default(), BTreeMap::new());
+        let work = Work { fleet, desk: Arc::clone(&desk), owed, handed, well: true, more: false };
         let started = thread::start("keyrivet", move || work.run(&given));
         let thread = started.map_err(|error| format!("a thread could not be started: {error}"))?;
         Ok(Self { tasks, desk, thread })
@@ -116,9 +117,17 @@ impl Keeper {
     }
 }
 
+/// What the store could not give, and is asked for again: devices by what they wait for.
+#[derive(Default)]
+struct Owed {
+    configs: HashSet<DeviceName>,
+    commands: HashSet<DeviceName>,
+}
+
 struct Work {
     fleet: Arc<Fleet>,
     desk: Arc<Desk>,
+    owed: Owed,
     /// Commands that the broker's thread has got already, and when they were sent.
     handed: BTreeMap<i64, Timestamp>,
     well: bool,
@@ -144,12 +153,11 @@ impl Work {
 
     fn perform(&mut self, task: Task) {
         match task {
-            Task::Config(device) => match self.fleet.deliver_config(&device, Timestamp::now()) {
-                Ok(config) => self.desk.put([News::Config(device, config)]),
-                // Nobody has set one yet, or the device is gone.
-                Err(Refusal::NoConfig { .. } | Refusal::DeviceUnknown { .. }) => {}
-                Err(refusal) => self.tell(Err(full(&refusal))),
-            },
+            Task::Config(device) => {
+                if let Err(why) = self.config(device) {
+                    self.tell(Err(why));
+                }
+            }
             Task::CommandDone(id, outcome) => {
                 let done = self.fleet.store().finish_command(id, outcome);
                 self.tell(done.map(drop).map_err(|error| error.to_string()));
@@ -160,37 +168,61 @@ impl Work {
     fn look(&mut self) {
         // Before the changes, which are put where nothing may lie when events are taken.
         let events = self.events();
-        let done = self.changes().and(events);
-        self.tell(done.map_err(|error| error.to_string()));
+        let written = self.fleet.write(Timestamp::now());
+        let changes = self.changes();
+        let commands = self.commands();
+        let mut done = changes.and(commands).and(written).and(events).map_err(|error| error.to_string());
+        for device in std::mem::take(&mut self.owed.configs) {
+            if done.is_ok() {
+                done = self.config(device);
+            } else {
+                let _ = self.owed.configs.insert(device);
+            }
+        }
+        self.tell(done);
+    }
+
+    /// Fetches a device's configuration, now or when the store can give it.
+    fn config(&mut self, device: DeviceName) -> Result<(), String> {
+        match self.fleet.deliver_config(&device, Timestamp::now()) {
+            Ok(config) => self.desk.put([News::Config(device, config)]),
+            // Nobody has set one yet, or the device is gone.
+            Err(Refusal::NoConfig { .. } | Refusal::DeviceUnknown { .. }) => {}
+            Err(refusal) => {
+                let _ = self.owed.configs.insert(device);
+                return Err(full(&refusal));
+            }
+        }
+        Ok(())
     }
 
     fn changes(&mut self) -> keyrivet_registry::Result<()> {
-        let now = Timestamp::now();
-        let since = now.plus_seconds(-COMMAND_LIFE);
+        for change in self.fleet.learn()? {
+            match change {
+                Change::Command(device) => drop(self.owed.commands.insert(device)),
+                change => self.desk.put([News::Changed(change)]),
+            }
+        }
+        Ok(())
+    }
+
+    fn commands(&mut self) -> keyrivet_registry::Result<()> {
+        let since = Timestamp::now().plus_seconds(-COMMAND_LIFE);
         self.handed.retain(|_, sent| *sent >= since);
-        let mut outcome = Ok(());
-        for change in self.fleet.tick(now)? {
-            let Change::Command(device) = &change else {
-                self.desk.put([News::Changed(change)]);
-                continue;
-            };
-            let waiting = match self.fleet.store().waiting_commands(device, since) {
-                Ok(waiting) => waiting,
+        for device in self.owed.commands.iter().cloned().collect::<Vec<_>>() {
+            let waiting = match self.fleet.store().waiting_commands(&device, since) {
                 // The device was deleted meanwhile.
-                Err(keyrivet_registry::Error::NotFound(_)) => continue,
-                // What else has changed is told all the same.
-                Err(error) => {
-                    outcome = Err(error);
-                    continue;
-                }
+                Err(Error::Refused(Refusal::DeviceUnknown { .. })) => Vec::new(),
+                waiting => waiting?,
             };
+            let _ = self.owed.commands.remove(&device);
             for command in waiting {
                 if self.handed.insert(command.id, command.sent).is_none() {
                     self.desk.put([News::Command(command)]);
                 }
             }
         }
-        outcome
+        Ok(())
     }
 
     /// What is taken here is in no store any more: only what the broker will publish, and no more than it keeps up with.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::session::Action;
 use keyrivet_registry::rules::topic::{Channel, Topic};
-use keyrivet_registry::{Change, DeviceName, Fleet, Proof, Refusal, Session, Timestamp, shown};
+use keyrivet_registry::{Change, DeviceName, Event, Fleet, Proof, Refusal, Session, Timestamp, shown};
 use parking_lot::Mutex;
 
 use crate::answer::{Access, Answer, Message};
@@ -44,8 +44,8 @@ struct State {
     /// Connections to be ended because their device has a newer one.
     replaced: Vec<ConnectionId>,
     last_patrol: Option<Instant>,
-    /// Who left last: its will may still be asked about.
-    last_gone: Option<ConnectionId>,
+    /// Events that came by HTTP and that the last tick published: should the broker end now, it sends them to nobody.
+    unsure: Vec<Event>,
     told_of_stranger: bool,
     told_of_keeper: bool,
 }
@@ -106,14 +106,14 @@ impl Plugin {
     /// Whether a client may do that with a topic.
     pub(crate) fn check(&self, broker: Broker<'_>, client: ClientRef<'_>, topic: &CStr, access: Access) -> Answer {
         let mut state = self.state.lock();
-        let State { clients, leaving, last_gone, told_of_stranger, .. } = &mut *state;
+        let State { clients, leaving, told_of_stranger, .. } = &mut *state;
         // That is its will, which would go out as it is, past `take`.
         if matches!(access, Access::Write { .. }) && clients.is_taken_over(client.connection()) {
             return Answer::Denied;
         }
         let Some(device) = clients.find(client) else {
             let claimed = client.id().is_some_and(is_claimed);
-            if claimed && *last_gone != Some(client.connection()) && !*told_of_stranger {
+            if claimed && !clients.has_left(client.connection()) && !*told_of_stranger {
                 *told_of_stranger = true;
                 let why = "a client with a device's name was let in without asking the registry, and may do nothing: \
                            switch use_identity_as_username and use_subject_as_username off";
@@ -199,6 +199,7 @@ impl Plugin {
         let moment = Instant::now();
         let mut state = self.state.lock();
         state.clients.forget_taken_over();
+        state.unsure.clear();
         let due = state.last_patrol.is_none_or(|last| moment.duration_since(last) >= PATROL);
         // The broker calls this each time it has done something.
         if !due && news.is_empty() && state.leaving.is_empty() && state.replaced.is_empty() {
@@ -222,9 +223,7 @@ impl Plugin {
 
     /// A client has gone.
     pub(crate) fn gone(&self, client: ClientRef<'_>) {
-        let mut state = self.state.lock();
-        state.last_gone = Some(client.connection());
-        if let Some(session) = state.clients.remove(client.connection()) {
+        if let Some(session) = self.state.lock().clients.remove(client.connection()) {
             self.fleet.disconnected(&session, Timestamp::now());
         }
     }
@@ -232,21 +231,28 @@ impl Plugin {
     /// The broker ends.
     pub(crate) fn close(self, broker: Broker<'_>) {
         let now = Timestamp::now();
-        for (_, client) in self.state.lock().clients.all() {
+        let State { mut clients, unsure, .. } = self.state.into_inner();
+        for (_, client) in clients.all() {
             self.fleet.disconnected(&client.session, now);
         }
         let untold = self.keeper.stop();
-        let mut events =
-            untold.iter().filter_map(|news| if let News::Event(event) = news { Some(event) } else { None });
-        let back = events.try_for_each(|event| self.fleet.store().put_event(event));
-        if let Err(error) = back.and_then(|()| self.fleet.tick(now)) {
+        let untold =
+            untold.into_iter().filter_map(|news| if let News::Event(event) = news { Some(event) } else { None });
+        let events = unsure.into_iter().chain(untold).map(|event| self.fleet.store().put_event(&event));
+        let done = events.fold(Ok(()), Result::and).and(self.fleet.write(now));
+        if let Err(error) = done {
             broker.log(Level::Error, &format!("not everything could be written: {error}"));
         }
     }
 
     fn hear(&self, broker: Broker<'_>, state: &mut State, news: News, now: Timestamp) {
         match news {
-            News::Changed(Change::Everything) => self.review(state, now, |_| true),
+            News::Changed(Change::Everything) => {
+                self.review(state, now, |_| true);
+                for device in delivery::who_wants_config(&mut state.clients) {
+                    self.keeper.ask(Task::Config(device));
+                }
+            }
             News::Changed(Change::Registry(name)) => {
                 self.review(state, now, |device| device.registry.to_string() == name);
             }
@@ -267,7 +273,10 @@ impl Plugin {
                     self.keeper.ask(Task::CommandDone(command.id, outcome));
                 }
             }
-            News::Event(event) => delivery::event(broker, self.events, &event),
+            News::Event(event) => {
+                delivery::event(broker, self.events, &event);
+                state.unsure.push(event);
+            }
             News::Store(Ok(())) => broker.log(Level::Notice, "the registry's store answers again"),
             News::Store(Err(why)) => broker.log(Level::Error, &why),
         }

@@ -1,7 +1,7 @@
 //! The registry at work: rules, store, cache and journal behind calls that a broker's plugin and a server both make.
 //!
-//! A call answers from memory where it can. [`Fleet::tick`], called about twice a second, writes what has gathered and
-//! learns what others changed; until then a change made elsewhere is not seen.
+//! A call answers from memory where it can. About twice a second somebody calls [`Fleet::write`], which writes what has
+//! gathered, and [`Fleet::learn`], before which a change made elsewhere is not seen.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,11 +34,9 @@ pub struct Fleet {
     /// One more with each change: sessions of an older one are looked at again.
     generation: AtomicU64,
     seen_change: Mutex<i64>,
-    /// Learnt, but not told yet.
-    untold: Mutex<Vec<Change>>,
 }
 
-/// What a tick has learnt.
+/// What somebody changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Anything may have changed: look at every session.
@@ -65,7 +63,6 @@ impl Fleet {
             devices: RwLock::default(),
             generation: AtomicU64::new(0),
             seen_change: Mutex::new(seen),
-            untold: Mutex::default(),
         })
     }
 
@@ -349,18 +346,13 @@ impl Fleet {
         self.journal.decided(&session.device, via, action, outcome, now);
     }
 
-    /// Writes what has gathered, and learns what others changed.
-    ///
-    /// What was learnt holds also where nothing could be written; it is told when that works again.
-    pub fn tick(&self, now: Timestamp) -> Result<Vec<Change>> {
-        let written = self.journal.flush(&self.store, now);
-        let mut untold = self.untold.lock();
-        untold.extend(self.learn()?);
-        written?;
-        Ok(std::mem::take(&mut *untold))
+    /// Writes what has gathered. What cannot be written waits on.
+    pub fn write(&self, now: Timestamp) -> Result<()> {
+        self.journal.flush(&self.store, now)
     }
 
-    fn learn(&self) -> Result<Vec<Change>> {
+    /// Learns what others changed, which holds from now on, and tells it once.
+    pub fn learn(&self) -> Result<Vec<Change>> {
         let mut seen = self.seen_change.lock();
         let newest = self.store.last_change()?;
         if newest == *seen {

@@ -93,6 +93,7 @@ impl Journal {
     /// Writes what waits. What could not be written waits on.
     pub(crate) fn flush(&self, store: &Store, now: Timestamp) -> Result<()> {
         let mut taken = std::mem::take(&mut *self.waiting.lock());
+        let count = taken.rows.len();
         if taken.lost > 0 {
             let mut lost = row(String::new(), "", "registry", "audit", Ok(()), now);
             lost.reason = format!("{} rows were not written: too many at once", taken.lost);
@@ -102,11 +103,14 @@ impl Journal {
         let done = store.write_journal(&taken.rows, &touches);
         if done.is_err() {
             let mut waiting = self.waiting.lock();
-            for (device, touch) in touches {
-                let _ = waiting.touches.entry(device).or_insert(touch);
+            for (device, older) in touches {
+                waiting.touches.entry(device).or_default().activity.complete(older.activity);
             }
+            taken.rows.truncate(count);
             let newer = std::mem::replace(&mut waiting.rows, taken.rows);
-            waiting.rows.extend(newer);
+            let room = WAITING_ROWS.saturating_sub(count);
+            waiting.lost += taken.lost + newer.len().saturating_sub(room) as u64;
+            waiting.rows.extend(newer.into_iter().take(room));
         }
         done
     }

@@ -111,6 +111,17 @@ pub struct Activity {
 }
 
 impl Activity {
+    /// Takes over what it does not know from an older one.
+    pub(crate) fn complete(&mut self, older: Self) {
+        self.seen = self.seen.or(older.seen);
+        self.event = self.event.or(older.event);
+        self.state = self.state.or(older.state);
+        self.connected = self.connected.or(older.connected);
+        self.disconnected = self.disconnected.or(older.disconnected);
+        self.error_at = self.error_at.or(older.error_at);
+        self.error = self.error.take().or(older.error);
+    }
+
     /// Whether a broker holds a connection of it, as far as brokers have told.
     pub fn is_online(&self) -> bool {
         self.connected.is_some() && self.connected > self.disconnected

@@ -2,28 +2,29 @@
 //! events go down it, states come up. One registry per link, because topics carry none.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyrivet_registry::rules::topic::{Channel, Topic, qualified};
 use keyrivet_registry::store::DELIVERED;
-use keyrivet_registry::{Change, DeviceName, RegistryName, Timestamp};
+use keyrivet_registry::{Change, DeviceName, Refusal, RegistryName, Timestamp};
 use parking_lot::Mutex;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter};
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, Request, SubscribeFilter};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
 use crate::cli;
 use crate::output::Failure;
 use crate::serve::{App, blocking};
 
-/// How long until a lost broker is tried again.
+/// How long until a lost broker, or a store that cannot take a state, is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long after a broker asked whether a device may subscribe the subscription stands.
 const SUBSCRIBED: Duration = Duration::from_millis(300);
 /// How often events that came by HTTP are fetched.
 const FETCH: Duration = Duration::from_millis(200);
-/// Messages that wait to be dealt with; of QoS 1 the broker sends fewer before it waits for us.
+/// Messages that wait to be dealt with, beyond which those of QoS 0 are passed over; of QoS 1 the broker itself sends only so many
+/// before it waits for us.
 const WAITING: usize = 1000;
 /// A configuration, a state or an event, and its packet's head.
 const PACKET: usize = 300 * 1024;
@@ -37,6 +38,10 @@ struct Inner {
     wishes: UnboundedSender<Wish>,
     /// There is a connection.
     up: AtomicBool,
+    /// Which it is: what came by another cannot be acknowledged any more.
+    connection: AtomicU64,
+    /// Messages that came and were not dealt with yet.
+    waiting: AtomicUsize,
     /// Taken by the task that runs the link.
     parts: Mutex<Option<(EventLoop, UnboundedReceiver<Wish>)>>,
 }
@@ -66,6 +71,8 @@ impl Link {
             client,
             wishes,
             up: AtomicBool::new(false),
+            connection: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             parts: Mutex::new(Some((events, received))),
         })))
     }
@@ -77,7 +84,13 @@ impl Link {
             let wish = match change {
                 Change::Config(device) => Wish::Config(device.clone(), Duration::ZERO),
                 Change::Command(device) => Wish::Commands(device.clone()),
-                Change::Everything | Change::Registry(_) | Change::Device(_) => continue,
+                Change::Everything => {
+                    tracing::warn!(
+                        "too much has changed at once: configurations set meanwhile reach devices when they subscribe again"
+                    );
+                    continue;
+                }
+                Change::Registry(_) | Change::Device(_) => continue,
             };
             inner.wish(wish);
         }
@@ -96,7 +109,7 @@ impl Link {
         let Some((events, wishes)) = app.link.0.as_ref().and_then(|inner| inner.parts.lock().take()) else {
             return std::future::pending().await;
         };
-        let (messages, received) = channel(WAITING);
+        let (messages, received) = unbounded_channel();
         tokio::join!(receive(&app, events, messages), digest(&app, received), fulfil(&app, wishes), forward(&app));
     }
 }
@@ -141,41 +154,61 @@ impl cli::Broker {
 }
 
 /// What comes from the broker. Nothing is awaited here but that: what is published has to pass through the same loop.
-async fn receive(app: &Arc<App>, mut events: EventLoop, messages: Sender<Publish>) {
+async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSender<(u64, Publish)>) {
     let Some(inner) = &app.link.0 else { return };
+    // What a connection took with it that nobody has acknowledged.
+    let mut unsent = Vec::new();
+    let mut connection = 0;
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                connection = inner.connection.fetch_add(1, Ordering::AcqRel) + 1;
                 inner.up.store(true, Ordering::Release);
-                let client = inner.client.clone();
-                drop(tokio::spawn(async move {
-                    let topics = ["/devices/+/state", "/devices/+/events/#"];
-                    let _ =
-                        client.subscribe_many(topics.map(|it| SubscribeFilter::new(it.into(), QoS::AtLeastOnce))).await;
-                }));
+                drop(tokio::spawn(begin(inner.client.clone(), std::mem::take(&mut unsent))));
             }
             Ok(Event::Incoming(Packet::SubAck(_))) => tracing::info!("linked to the broker"),
             Ok(Event::Incoming(Packet::Publish(message))) => {
-                if let Err(error) = messages.try_send(message) {
-                    tracing::warn!("a message was passed over: {error}");
+                if message.qos == QoS::AtMostOnce && inner.waiting.load(Ordering::Relaxed) >= WAITING {
+                    tracing::warn!("a message of QoS 0 was passed over: {WAITING} wait already");
+                    continue;
                 }
+                let _ = inner.waiting.fetch_add(1, Ordering::Relaxed);
+                // The receiver lives as long as the server.
+                let _ = messages.send((connection, message));
             }
             Ok(_) => {}
             Err(error) => {
                 inner.up.store(false, Ordering::Release);
                 tracing::warn!("the link to the broker: {error}");
+                // The client library would forget it at the next connection, as its session is a new one.
+                unsent.extend(events.pending.drain(..).filter_map(|request| match request {
+                    Request::Publish(message) => Some(message),
+                    _ => None,
+                }));
                 sleep(PAUSE).await;
             }
         }
     }
 }
 
+/// Subscribes, and sends what the connection before could not.
+async fn begin(client: AsyncClient, unsent: Vec<Publish>) {
+    let topics = ["/devices/+/state", "/devices/+/events/#"];
+    let _ = client.subscribe_many(topics.map(|it| SubscribeFilter::new(it.into(), QoS::AtLeastOnce))).await;
+    for message in unsent {
+        let _ = client.publish(message.topic, message.qos, message.retain, message.payload).await;
+    }
+}
+
 /// Takes one message after the other, and acknowledges it.
-async fn digest(app: &Arc<App>, mut messages: Receiver<Publish>) {
+async fn digest(app: &Arc<App>, mut messages: UnboundedReceiver<(u64, Publish)>) {
     let Some(inner) = &app.link.0 else { return };
-    while let Some(message) = messages.recv().await {
+    while let Some((connection, message)) = messages.recv().await {
         take(app, inner, &message).await;
-        let _ = inner.client.ack(&message).await;
+        let _ = inner.waiting.fetch_sub(1, Ordering::Relaxed);
+        if connection == inner.connection.load(Ordering::Acquire) {
+            let _ = inner.client.ack(&message).await;
+        }
     }
 }
 
@@ -186,10 +219,16 @@ async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) {
     let Ok(device) = registry.device(topic.device) else { return };
     match topic.channel {
         Channel::State => {
-            let payload = message.payload.clone();
-            let work = move |app: &App| app.fleet.set_state(&device, &payload, Timestamp::now());
-            if let Err(refusal) = blocking(app, work).await {
+            loop {
+                let (device, payload) = (device.clone(), message.payload.clone());
+                let work = move |app: &App| app.fleet.set_state(&device, &payload, Timestamp::now());
+                let Err(refusal) = blocking(app, work).await else { break };
                 tracing::warn!("a state was not kept: {refusal}");
+                // The device believes that it was: what cannot be kept now is kept later.
+                if !matches!(refusal, Refusal::Unavailable { .. }) {
+                    break;
+                }
+                sleep(PAUSE).await;
             }
         }
         Channel::Events(_) => {

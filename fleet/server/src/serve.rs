@@ -50,7 +50,7 @@ pub(crate) fn run(scope: &cli::Scope, arguments: &cli::Serve) -> Result<(), Fail
     let done = runtime.block_on(serve(&app, arguments));
     // A runtime that is dropped waits for nothing; the journal is written here, where blocking is allowed.
     drop(runtime);
-    app.fleet.tick(Timestamp::now())?;
+    app.fleet.write(Timestamp::now())?;
     done
 }
 
@@ -110,12 +110,11 @@ async fn tick(app: Arc<App>) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let _ = interval.tick().await;
-        match blocking(&app, |app| app.fleet.tick(Timestamp::now())).await {
-            Ok(changes) => app.link.learn(&changes),
-            Err(error) => {
-                app.metrics.store_failures.inc();
-                tracing::error!("{error}");
-            }
+        let (written, learnt) = blocking(&app, |app| (app.fleet.write(Timestamp::now()), app.fleet.learn())).await;
+        // Where both failed, they did for one reason.
+        if let Err(error) = learnt.map(|changes| app.link.learn(&changes)).and(written) {
+            app.metrics.store_failures.inc();
+            tracing::error!("{error}");
         }
     }
 }

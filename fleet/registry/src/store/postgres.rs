@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use postgres::types::private::BytesMut;
@@ -13,15 +13,26 @@ use super::database::{Connection, Database, Row, Value};
 use super::schema;
 use crate::error::{Error, Result};
 
-/// How long to wait for a server that does not answer.
+/// How long to wait for an answer of a server.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// A server that did not let us connect is left alone for so many times as long as that took: who waits for it is a broker.
+const PAUSE: u32 = 5;
 /// The advisory lock under which changes are numbered, and the one under which the schema is brought up to date.
 const CHANGES_LOCK: i64 = 0x4b65_7972_6976_6574;
 const SCHEMA_LOCK: i64 = CHANGES_LOCK + 1;
 
 pub(super) struct Postgres {
     configuration: postgres::Config,
-    link: Mutex<Option<Link>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    link: Option<Link>,
+    /// Until when nobody tries to connect, and why.
+    given_up: Option<(Instant, String)>,
 }
 
 struct Link {
@@ -33,11 +44,18 @@ impl Postgres {
     pub(super) fn open(url: &str) -> Result<Self> {
         let mut configuration: postgres::Config =
             url.parse().map_err(|error: postgres::Error| Error::Store(explained(&error)))?;
-        configuration.connect_timeout(PATIENCE).application_name("keyrivet");
+        configuration.connect_timeout(CONNECT_PATIENCE).application_name("keyrivet");
         // A broker waits for the answers: a server that is lost must not stop it for long.
         configuration.tcp_user_timeout(PATIENCE).keepalives_idle(PATIENCE).keepalives_interval(PATIENCE / 5);
-        let this = Self { configuration, link: Mutex::new(None) };
+        let this = Self { configuration, state: Mutex::default() };
         this.write(&mut |connection| {
+            let rows = connection.query("SHOW server_encoding", &[])?;
+            let encoding = rows.first().map_or_else(|| Ok(String::new()), |row| row.text(0))?;
+            if encoding != "UTF8" {
+                let text =
+                    format!("the database's encoding is {encoding}: make one with ENCODING 'UTF8' TEMPLATE template0");
+                return Err(Error::Store(text));
+            }
             // Others may be at it, and what is to be changed may be large.
             let _ = connection.execute("SET LOCAL statement_timeout = 0", &[])?;
             let _ = connection.execute("SET LOCAL lock_timeout = 0", &[])?;
@@ -48,21 +66,38 @@ impl Postgres {
     }
 
     fn with_link<T>(&self, work: impl FnOnce(&mut Link) -> Result<T>) -> Result<T> {
-        let mut guard = self.link.lock();
-        if guard.as_ref().is_none_or(|link| link.client.is_closed()) {
-            let mut client = self.configuration.connect(NoTls).map_err(failed)?;
-            // Nor a lock that somebody keeps, unless the operator has said for how long.
-            if !self.configuration.get_options().is_some_and(|options| options.contains("_timeout")) {
-                let patience = PATIENCE.as_millis();
-                let text = format!("SET statement_timeout = {patience}; SET lock_timeout = {patience}");
-                client.batch_execute(&text).map_err(failed)?;
+        let mut state = self.state.lock();
+        let State { link, given_up } = &mut *state;
+        if link.as_ref().is_none_or(|link| link.client.is_closed()) {
+            let start = Instant::now();
+            if let Some((until, why)) = given_up
+                && start < *until
+            {
+                return Err(Error::Store(why.clone()));
             }
-            *guard = Some(Link { client, statements: HashMap::new() });
+            *link = match self.connect() {
+                Ok(link) => Some(link),
+                Err(error) => {
+                    let why = explained(&error);
+                    *given_up = Some((Instant::now() + start.elapsed() * PAUSE, why.clone()));
+                    return Err(Error::Store(why));
+                }
+            };
         }
-        match guard.as_mut() {
+        match link {
             Some(link) => work(link),
             None => Err(Error::Store("there is no connection".to_owned())),
         }
+    }
+
+    fn connect(&self) -> std::result::Result<Link, postgres::Error> {
+        let mut client = self.configuration.connect(NoTls)?;
+        // Nor a lock that somebody keeps, unless the operator has said for how long.
+        if !self.configuration.get_options().is_some_and(|options| options.contains("_timeout")) {
+            let patience = PATIENCE.as_millis();
+            client.batch_execute(&format!("SET statement_timeout = {patience}; SET lock_timeout = {patience}"))?;
+        }
+        Ok(Link { client, statements: HashMap::new() })
     }
 }
 

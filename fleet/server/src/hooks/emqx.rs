@@ -101,7 +101,7 @@ pub(crate) async fn message(State(app): State<Arc<App>>, Json(body): Json<Messag
         return Json(json!({ "result": "deny", "reason": "payload is not base64" }));
     };
     let action = Action::Publish { qos: qos(body.qos.as_ref()), size: Some(payload.len()) };
-    let work = move |app: &App| act(app, "emqx", &body.clientid, action, &body.topic, Shown::All(&payload));
+    let work = move |app: &App| act(app, "emqx", &body.clientid, action, &body.topic, Shown::AllAfterTopic(&payload));
     Json(verdict(blocking(&app, work).await))
 }
 

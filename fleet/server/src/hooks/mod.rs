@@ -123,6 +123,8 @@ enum Shown<'a> {
     Topic,
     /// Not its payload: another hook may come with that, for what needs it.
     TopicFirst,
+    /// Its payload, after another hook has shown the topic.
+    AllAfterTopic(&'a [u8]),
 }
 
 /// What a client may do with a topic; does it as well, as far as the message is shown.
@@ -172,14 +174,20 @@ fn decide(
         return Ok(());
     }
     match (topic.channel, shown) {
-        (Channel::Attach, Shown::All(payload)) => app.fleet.attach(&mut session, topic.device, payload, via, now),
+        (Channel::Attach, Shown::All(payload) | Shown::AllAfterTopic(payload)) => {
+            app.fleet.attach(&mut session, topic.device, payload, via, now)
+        }
         (Channel::Attach, Shown::TopicFirst) if app.fleet.attaches_by_token(&session)? => Ok(()),
         // A gateway can attach what needs no token.
         (Channel::Attach, Shown::Topic | Shown::TopicFirst) => {
             app.fleet.attach(&mut session, topic.device, b"", via, now)
         }
+        // The other hook has done that.
+        (Channel::Detach, Shown::AllAfterTopic(_)) if !session.attached.contains(topic.device) => Ok(()),
         (Channel::Detach, _) => app.fleet.detach(&mut session, topic.device, via, now),
-        (_, Shown::All(payload)) => app.fleet.published(&mut session, topic, payload, now),
+        (_, Shown::All(payload) | Shown::AllAfterTopic(payload)) => {
+            app.fleet.published(&mut session, topic, payload, now)
+        }
         (Channel::Events(_), Shown::Topic | Shown::TopicFirst) => app.fleet.published(&mut session, topic, b"", now),
         (_, Shown::Topic | Shown::TopicFirst) => Ok(()),
     }

@@ -165,7 +165,22 @@ fn connections(bench: &Bench, report: &mut Report, fleets: &[Fleet; 2]) -> Resul
     Ok(())
 }
 
-/// A device that publishes, and one subscriber who is given what it says.
+/// Who publishes to whom.
+#[derive(Clone, Copy)]
+enum Traffic {
+    /// Without a plugin everybody sees what a device publishes.
+    Bare,
+    /// A device's events become those of its registry.
+    Devices,
+    /// The plugin is asked about each message and each reader, and has nothing else to do with them.
+    Others,
+}
+
+impl Traffic {
+    const ALL: [Self; 3] = [Self::Bare, Self::Devices, Self::Others];
+}
+
+/// A client that publishes, and one subscriber who is given what it says.
 struct Messages {
     broker: Broker,
     publisher: Client,
@@ -174,13 +189,20 @@ struct Messages {
 }
 
 impl Messages {
-    fn start(fleet: &Fleet, plugin: bool) -> std::io::Result<Self> {
-        let broker = Broker::start(fleet, plugin)?;
-        let publisher = Client::connect(broker.port, &fleet.client_id(0), &fleet.token("ES256"))?;
+    fn start(fleet: &Fleet, traffic: Traffic) -> std::io::Result<Self> {
+        let broker = Broker::start(fleet, !matches!(traffic, Traffic::Bare))?;
+        let (filter, topic) = match traffic {
+            Traffic::Bare => ("/devices/#", fleet.events(0)),
+            Traffic::Devices => ("registries/#", fleet.events(0)),
+            Traffic::Others => ("/others/#", fleet.events(0).replace("/devices/", "/others/")),
+        };
+        let publisher = match traffic {
+            Traffic::Others => Client::connect(broker.port, "talker", "")?,
+            _ => Client::connect(broker.port, &fleet.client_id(0), &fleet.token("ES256"))?,
+        };
         let mut subscriber = Client::connect(broker.port, "listener", "")?;
-        // Bare, everybody sees what devices publish; with the plugin, the copy under the registry's name.
-        subscriber.subscribe(if plugin { "registries/#" } else { "/devices/#" })?;
-        Ok(Self { broker, publisher, topic: fleet.events(0), received: subscriber.count_in_background() })
+        subscriber.subscribe(filter)?;
+        Ok(Self { broker, publisher, topic, received: subscriber.count_in_background() })
     }
 
     fn publish(&mut self, time: Duration) -> std::io::Result<Slice> {
@@ -200,30 +222,35 @@ impl Lane for Messages {
 }
 
 fn publishes(bench: &Bench, report: &mut Report, fleet: &Fleet) -> Result<(), String> {
-    let start = |plugin| Messages::start(fleet, plugin).map_err(|error| error.to_string());
-    let brokers = (0..BROKERS).flat_map(|_| [false, true]).map(start);
+    let start = |traffic| Messages::start(fleet, traffic).map_err(|error| error.to_string());
+    let brokers = (0..BROKERS).flat_map(|_| Traffic::ALL).map(start);
     let mut brokers = brokers.collect::<Result<Vec<_>, String>>()?;
     let mut lanes: Vec<&mut dyn Lane> = brokers.iter_mut().map(|lane| lane as &mut dyn Lane).collect();
     let slices = interleave(&mut lanes, bench.rounds(12), bench.slice() * 2);
-    // Every other one has the plugin.
-    let series = |first: usize, of: fn(&Slice) -> f64| {
-        let all = slices.iter().skip(first).step_by(2).map(|slices| slices.series(of));
+    let series = |traffic: Traffic, of: fn(&Slice) -> f64| {
+        let all = slices.iter().skip(traffic as usize).step_by(Traffic::ALL.len()).map(|slices| slices.series(of));
         Ok::<_, String>(Series(all.collect::<Result<Vec<_>, _>>()?.into_iter().flat_map(|series| series.0).collect()))
     };
-    let mut rates = Row::new("messages of 100 bytes, QoS 1, one subscriber", "/s", Better::Higher);
-    let mut costs = Row::new("broker's processor for one message", "µs", Better::Lower);
-    for (who, first) in [(NoPlugin, 0), (PluginEs256, 1)] {
-        rates.measured(who, series(first, |slice| slice.value), None);
-        costs.measured(who, series(first, |slice| slice.processor), None);
-    }
-    report.row(rates);
-    report.row(costs);
-    for (what, of) in [
-        ("messages per second", (|slice| slice.value) as fn(&Slice) -> f64),
-        ("messages per processor time", |slice| 1.0 / slice.processor),
-    ] {
-        let part = series(1, of)?.ratio_to(&series(0, of)?);
-        report.goal(format!("{what}, with the plugin against without"), part, Better::Higher, PUBLISH_GOAL);
+    for (whose, traffic) in [("a device's messages", Traffic::Devices), ("others' messages", Traffic::Others)] {
+        let mut rates = Row::new(format!("{whose} of 100 bytes, QoS 1, one subscriber"), "/s", Better::Higher);
+        let mut costs = Row::new(format!("broker's processor for one of {whose}"), "µs", Better::Lower);
+        for (who, traffic) in [(NoPlugin, Traffic::Bare), (PluginEs256, traffic)] {
+            rates.measured(who, series(traffic, |slice| slice.value), None);
+            costs.measured(who, series(traffic, |slice| slice.processor), None);
+        }
+        report.row(rates);
+        report.row(costs);
+        for (per, of) in
+            [("second", (|slice| slice.value) as fn(&Slice) -> f64), ("processor time", |slice| 1.0 / slice.processor)]
+        {
+            let part = series(traffic, of)?.ratio_to(&series(Traffic::Bare, of)?);
+            report.goal(
+                format!("{whose} per {per}, with the plugin against without"),
+                part,
+                Better::Higher,
+                PUBLISH_GOAL,
+            );
+        }
     }
     Ok(())
 }

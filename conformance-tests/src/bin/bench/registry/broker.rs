@@ -24,7 +24,7 @@ impl Broker {
         );
         if with_plugin {
             let (plugin, acl) = (Artefact::MosquittoPlugin.path(), folder.join("acl"));
-            std::fs::write(&acl, "topic read #\n")?;
+            std::fs::write(&acl, "topic read #\ntopic write /others/#\n")?;
             let (plugin, store, acl) = (plugin.display(), fleet.url(), acl.display());
             text.push_str(&format!("plugin {plugin}\nplugin_opt_store {store}\nacl_file {acl}\n"));
         }
