@@ -44,6 +44,8 @@ fn every_size_and_curve_that_the_tpm_has_is_made() {
         ("-algorithm RSA -pkeyopt rsa_keygen_pubexp:3", "65537"),
         ("-algorithm RSA -pkeyopt rsa_keygen_primes:3", "two primes"),
         ("-algorithm RSA -pkeyopt rsa_keygen_bits:70000", "70000 bits"),
+        ("-algorithm RSA -pkeyopt rsa_keygen_bits:1024", "2048 is the least"),
+        ("-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:1024", "2048 is the least"),
         ("-algorithm EC -pkeyopt group:P-256 -pkeyopt ec_param_enc:explicit", "explicit"),
         ("-algorithm EC", "without a curve"),
         ("-algorithm EC -pkeyopt group:P-256 -pkeyopt parent:0x123", "parent"),

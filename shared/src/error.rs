@@ -105,7 +105,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PinIncorrect => f.write_str("the PIN is wrong"),
+            Self::PinIncorrect => f.write_str("the PIN is wrong, or the key's authorisation value"),
             Self::PinLocked => f.write_str(
                 "the TPM refuses PINs for now after too many wrong ones: wait for its recovery time, or run tpm2_dictionarylockout --clear-lockout",
             ),
@@ -113,13 +113,15 @@ impl fmt::Display for Error {
             Self::PinNotInitialized => {
                 f.write_str("the token has no user PIN yet: set one (or an empty one) as security officer, e.g. pkcs11-tool --init-pin")
             }
-            Self::NotLoggedIn => f.write_str("this needs a login: give the token's PIN"),
+            Self::NotLoggedIn => f.write_str(
+                "this needs a login: give the token's PIN, or the key's authorisation value; a URI may name a file with it, ?pin-source=file:FILE",
+            ),
             Self::PinKindFixed => f.write_str(
                 "a user PIN cannot become empty, or stop being empty, while the token has keys: make a new token instead",
             ),
             Self::TpmUnavailable { tcti, reason } => write!(
                 f,
-                "no TPM at '{tcti}': {reason}; check that the device exists and that you may use it (group tss), or set KEYRIVET_TCTI"
+                "no TPM at '{tcti}': {reason}; check that it is there and that you may use it (a device: group tss), or set KEYRIVET_TCTI"
             ),
             Self::TpmBusy { holder } => write!(f, "the TPM stays in use by {holder}: try again, or end that process"),
             Self::TpmReplaced { what } => write!(

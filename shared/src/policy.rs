@@ -131,7 +131,11 @@ impl PcrPolicy {
         }
         let digest = match &self.digest {
             Some(digest) if digest.len() == POLICY_HASH.digest_length() => digest.clone(),
-            Some(_) => return Err(Error::DataInvalid("a policy digest is a SHA-256 digest".into())),
+            Some(_) => {
+                return Err(Error::DataInvalid(
+                    "a policy digest is a SHA-256 digest; as hexpolicy: it has 64 digits".into(),
+                ));
+            }
             None => digest(&steps)?,
         };
         Ok((steps, digest))

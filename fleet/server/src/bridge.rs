@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyrivet_registry::rules::admission::Protocol;
-use keyrivet_registry::{DeviceName, Event, Fleet, Kind, Proof, Session, Timestamp};
+use keyrivet_registry::{DeviceName, Event, Fleet, Kind, Proof, Session, Timestamp, shown};
 use serde_json::{Map, Value, json};
 
 use crate::google::{self, ApiError};
@@ -62,6 +62,7 @@ async fn call(
     let too_large = |_| ApiError::new(Kind::Malformed, format!("the request is larger than {BODY} bytes"), "too-large");
     let body = body.map_err(too_large)?;
     let token = bearer(&headers);
+    let client = name.clone();
     let work = move |app: &App| -> Result<Value, ApiError> {
         let session = authenticate(&app.fleet, &name, token?.as_deref())?;
         let body = object(&body)?;
@@ -71,8 +72,7 @@ async fn call(
         }
     };
     let answer = blocking(&app, work).await;
-    app.metrics.counted("http", action, answer.as_ref().map_or_else(ApiError::reason, |_| "ok"), start);
-    answer.map(Json)
+    told(&app, &client, action, answer, start)
 }
 
 #[derive(Clone, Copy)]
@@ -91,6 +91,7 @@ async fn config(
     let start = Instant::now();
     let name = format!("projects/{project}/locations/{location}/registries/{registry}/devices/{device}");
     let token = bearer(&headers);
+    let client = name.clone();
     let work = move |app: &App| -> Result<Value, ApiError> {
         let session = authenticate(&app.fleet, &name, token?.as_deref())?;
         let find = |names: [&str; 2]| names.iter().find_map(|name| query.get(*name)).map(String::as_str);
@@ -104,7 +105,15 @@ async fn config(
         get_config(&app.fleet, &device, local, now)
     };
     let answer = blocking(&app, work).await;
-    app.metrics.counted("http", "config", answer.as_ref().map_or_else(ApiError::reason, |_| "ok"), start);
+    told(&app, &client, "config", answer, start)
+}
+
+/// The answer, counted, and in the log if it is a no.
+fn told(app: &App, client: &str, action: &'static str, answer: Result<Value, ApiError>, start: Instant) -> Answer {
+    app.metrics.counted("http", action, answer.as_ref().map_or_else(ApiError::reason, |_| "ok"), start);
+    if let Err(error) = &answer {
+        tracing::warn!(via = "http", client = shown(client, 300), action, "refused: {}", error.message());
+    }
     answer.map(Json)
 }
 

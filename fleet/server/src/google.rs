@@ -111,6 +111,10 @@ impl ApiError {
         Self { code: 400, status: "OUT_OF_RANGE", message: message.into(), reason: "version" }
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(crate) fn reason(&self) -> &'static str {
         self.reason
     }

@@ -266,7 +266,9 @@ impl Token {
     /// Errors: [`Error::Unsupported`] on tokens without a PIN, which have no secret from anybody.
     pub fn seal_data(&self, id: ObjectId, clear: &[u8]) -> Result<Vec<u8>> {
         if self.file.load().user_pin() == UserPin::Empty {
-            return Err(Error::Unsupported("private data on a token without a PIN".into()));
+            return Err(Error::Unsupported(
+                "private data, or a key's authorisation value, on a token without a PIN: use a token with one".into(),
+            ));
         }
         self.with_secret(|secret| crate::sealed_data::seal(&secret.data_key(id), id, clear))?
     }

@@ -93,8 +93,9 @@ pub(super) fn explain(error: Error, config: &Config) -> Error {
 pub(super) fn unavailable(config: &Config, code: u32) -> Error {
     // TSS 2.0 overview, table 2.
     let reason = match code & 0xffff {
-        0x0a => "the connection broke".into(),
+        0x0a => "nothing listens there, or the connection broke".into(),
         0x05 | 0x0b => "libtss2 does not take this TCTI string".into(),
+        0x15 => "libtss2 has no such TCTI, or its package (libtss2-tcti-...) is not installed".into(),
         0x08 | 0x09 => "it does not answer".into(),
         _ => format!("libtss2 says 0x{code:x}"),
     };

@@ -95,11 +95,9 @@ pub(crate) fn key(spec: KeySpec, policy: Option<&[u8]>) -> Result<Public> {
     let builder = for_use(Origin::Tpm, (spec.sign, spec.decrypt), policy)?;
     let none = SymmetricDefinitionObject::Null;
     match spec.kind {
-        KeyKind::Rsa { bits } => {
-            with_rsa(builder, none, RsaKeyBits::try_from(bits).map_err(wrong)?, PublicKeyRsa::default())
-        }
+        KeyKind::Rsa { bits } => with_rsa(builder, none, rsa_bits(bits)?, PublicKeyRsa::default()),
         KeyKind::RsaPss { bits, hash } => {
-            let bits = RsaKeyBits::try_from(bits).map_err(wrong)?;
+            let bits = rsa_bits(bits)?;
             let scheme = RsaScheme::RsaPss(HashScheme::new(tpm_hash(hash)?));
             with_rsa(builder, none, bits, PublicKeyRsa::default()).with_rsa_parameters(PublicRsaParameters::new(
                 none,
@@ -112,6 +110,14 @@ pub(crate) fn key(spec: KeySpec, policy: Option<&[u8]>) -> Result<Public> {
     }
     .build()
     .map_err(wrong)
+}
+
+/// The size of a new RSA key. There are TPMs that make shorter ones (NIST SP 800-131A allows them no more).
+fn rsa_bits(bits: u16) -> Result<RsaKeyBits> {
+    match bits {
+        ..2048 => Err(Error::Unsupported(format!("RSA keys of {bits} bits: 2048 is the least that is safe"))),
+        _ => RsaKeyBits::try_from(bits).map_err(wrong),
+    }
 }
 
 /// A key pair made outside.
