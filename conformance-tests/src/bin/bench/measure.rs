@@ -45,13 +45,14 @@ impl Slices {
     }
 }
 
-/// Runs every lane once per round. The order turns, so that nobody always comes after the same one. A lane that fails
-/// is out.
+/// Runs every lane once per round. The order turns, and is reversed in every other round, so that nobody always comes after the
+/// same one. A lane that fails is out.
 pub(crate) fn interleave(lanes: &mut [&mut dyn Lane], rounds: u32, time: Duration) -> Vec<Slices> {
     let mut measured: Vec<Slices> = lanes.iter().map(|_| Slices { slices: Ok(Vec::new()) }).collect();
     let count = lanes.len();
     for round in 0..rounds as usize {
         for place in 0..count {
+            let place = if round % 2 == 0 { place } else { count - 1 - place };
             let place = (round + place) % count;
             let Ok(slices) = &mut measured[place].slices else { continue };
             match lanes[place].slice(time) {
