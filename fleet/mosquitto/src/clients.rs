@@ -118,7 +118,6 @@ impl Clients {
     /// only one with the same.
     pub(crate) fn admit(&mut self, client: ClientRef<'_>, id: &CStr, session: Session) -> Option<ConnectionId> {
         let connection = client.connection();
-        let _ = self.left.remove(&connection);
         let durable = !client.starts_clean();
         // After a reload of its configuration the broker asks again about those who are connected.
         let known = self.connections.remove(&connection).filter(|known| *known.id == *id);
@@ -147,6 +146,11 @@ impl Clients {
     /// Whether the broker is ending this connection for a newer one.
     pub(crate) fn is_taken_over(&self, connection: ConnectionId) -> bool {
         self.taken_over.contains(&connection)
+    }
+
+    /// Somebody has this connection now.
+    pub(crate) fn begin(&mut self, connection: ConnectionId) {
+        let _ = self.left.remove(&connection);
     }
 
     /// Whether a device had this connection until it ended.

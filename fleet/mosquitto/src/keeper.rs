@@ -21,6 +21,8 @@ const BRISK_PACE: Duration = Duration::from_millis(20);
 const COMMAND_LIFE: i64 = 5;
 /// Events fetched at once.
 const BATCH: usize = 500;
+/// Devices whose configuration is asked for again at once.
+const OWED_BATCH: usize = 100;
 
 /// What the broker's thread asks for.
 pub(crate) enum Task {
@@ -49,6 +51,8 @@ struct Desk {
     any: AtomicBool,
     /// The broker asks for news: it is up.
     open: AtomicBool,
+    /// It ends.
+    ending: AtomicBool,
     news: Mutex<Vec<News>>,
 }
 
@@ -106,6 +110,7 @@ impl Keeper {
 
     /// Ends the thread; answers what nobody was told.
     pub(crate) fn stop(self) -> Vec<News> {
+        self.desk.ending.store(true, Ordering::Release);
         drop(self.tasks);
         let _ = self.thread.join();
         std::mem::take(&mut *self.desk.news.lock())
@@ -139,12 +144,14 @@ impl Work {
     fn run(mut self, tasks: &Receiver<Task>) {
         let mut next = Instant::now();
         loop {
+            // However many tasks there are.
+            if Instant::now() >= next {
+                self.look();
+                next = Instant::now() + if self.more { BRISK_PACE } else { PACE };
+            }
             match tasks.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(task) => self.perform(task),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.look();
-                    next = Instant::now() + if self.more { BRISK_PACE } else { PACE };
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 // Nobody would read what is learnt now.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -153,6 +160,7 @@ impl Work {
 
     fn perform(&mut self, task: Task) {
         match task {
+            Task::Config(_) if self.desk.ending.load(Ordering::Acquire) => {}
             Task::Config(device) => {
                 if let Err(why) = self.config(device) {
                     self.tell(Err(why));
@@ -171,15 +179,15 @@ impl Work {
         let written = self.fleet.write(Timestamp::now());
         let changes = self.changes();
         let commands = self.commands();
-        let mut done = changes.and(commands).and(written).and(events).map_err(|error| error.to_string());
-        for device in std::mem::take(&mut self.owed.configs) {
-            if done.is_ok() {
-                done = self.config(device);
-            } else {
-                let _ = self.owed.configs.insert(device);
-            }
+        let done = changes.and(commands).and(written).and(events);
+        if done.is_ok() && !self.owed.configs.is_empty() {
+            // Who waited may have gone, and whether the store is well shows in what comes of it.
+            let again: Vec<_> = self.owed.configs.iter().take(OWED_BATCH).cloned().collect();
+            self.owed.configs.retain(|device| !again.contains(device));
+            self.desk.put(again.into_iter().map(|device| News::Changed(Change::Config(device))));
+            return;
         }
-        self.tell(done);
+        self.tell(done.map_err(|error| error.to_string()));
     }
 
     /// Fetches a device's configuration, now or when the store can give it.

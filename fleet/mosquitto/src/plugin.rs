@@ -68,6 +68,7 @@ impl Plugin {
     /// Whether a client is let in.
     pub(crate) fn authenticate(&self, broker: Broker<'_>, client: ClientRef<'_>, password: Option<&[u8]>) -> Answer {
         let mut state = self.state.lock();
+        state.clients.begin(client.connection());
         let id = client.id().unwrap_or(c"");
         let text = readable(id.to_bytes());
         let password = password.map(readable).filter(|password| !password.is_empty());

@@ -60,12 +60,12 @@ async fn call(
         _ => return Err(no_such_path(Uri::default()).await),
     };
     let too_large = |_| ApiError::new(Kind::Malformed, format!("the request is larger than {BODY} bytes"), "too-large");
-    let body = body.map_err(too_large)?;
+    let body = body.map_err(too_large);
     let token = bearer(&headers);
     let client = name.clone();
     let work = move |app: &App| -> Result<Value, ApiError> {
         let session = authenticate(&app.fleet, &name, token?.as_deref())?;
-        let body = object(&body)?;
+        let body = object(&body?)?;
         match verb {
             Verb::PublishEvent => publish_event(&app.fleet, &session, &body),
             Verb::SetState => set_state(&app.fleet, &session, &body),
@@ -112,7 +112,7 @@ async fn config(
 fn told(app: &App, client: &str, action: &'static str, answer: Result<Value, ApiError>, start: Instant) -> Answer {
     app.metrics.counted("http", action, answer.as_ref().map_or_else(ApiError::reason, |_| "ok"), start);
     if let Err(error) = &answer {
-        tracing::warn!(via = "http", client = shown(client, 300), action, "refused: {}", error.message());
+        tracing::warn!(via = "http", client = shown(client, 300), action, "refused: {}", shown(error.message(), 500));
     }
     answer.map(Json)
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyrivet_registry::rules::topic::{Channel, Topic, qualified};
 use keyrivet_registry::store::DELIVERED;
@@ -28,6 +28,10 @@ const FETCH: Duration = Duration::from_millis(200);
 const WAITING: usize = 1000;
 /// A configuration, a state or an event, and its packet's head.
 const PACKET: usize = 300 * 1024;
+/// What an event's topic grows by when it is published again.
+const QUALIFIED: usize = 1024;
+/// How long a command is worth delivering.
+const COMMAND_LIFE: Duration = Duration::from_secs(60);
 
 /// The link, or none.
 pub(crate) struct Link(Option<Inner>);
@@ -38,7 +42,7 @@ struct Inner {
     wishes: UnboundedSender<Wish>,
     /// There is a connection.
     up: AtomicBool,
-    /// Which it is: what came by another cannot be acknowledged any more.
+    /// Which it is, or the next one will be: what came by another cannot be acknowledged any more.
     connection: AtomicU64,
     /// Messages that came and were not dealt with yet.
     waiting: AtomicUsize,
@@ -46,11 +50,19 @@ struct Inner {
     parts: Mutex<Option<(EventLoop, UnboundedReceiver<Wish>)>>,
 }
 
-enum Wish {
-    /// Publish the device's newest configuration, after a while.
-    Config(DeviceName, Duration),
-    /// Publish the commands that wait for the device.
-    Commands(DeviceName),
+/// To publish something that waits for a device, after a while.
+struct Wish {
+    what: What,
+    device: DeviceName,
+    after: Duration,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    /// Its newest configuration.
+    Config,
+    /// Its commands.
+    Commands,
 }
 
 impl Link {
@@ -61,7 +73,7 @@ impl Link {
     pub(crate) fn new(broker: &cli::Broker, registry: RegistryName) -> Result<Self, Failure> {
         let id = format!("keyrivet-server-{}", std::process::id());
         let mut options = broker.options(&id)?;
-        options.set_max_packet_size(PACKET, PACKET);
+        options.set_max_packet_size(PACKET, PACKET + QUALIFIED);
         // A message is acknowledged when it is dealt with: until then the broker sends only so many.
         options.set_manual_acks(true);
         let (client, events) = AsyncClient::new(options, 64);
@@ -81,18 +93,15 @@ impl Link {
     pub(crate) fn learn(&self, changes: &[Change]) {
         let Some(inner) = &self.0 else { return };
         for change in changes {
-            let wish = match change {
-                Change::Config(device) => Wish::Config(device.clone(), Duration::ZERO),
-                Change::Command(device) => Wish::Commands(device.clone()),
-                Change::Everything => {
-                    tracing::warn!(
-                        "too much has changed at once: configurations set meanwhile reach devices when they subscribe again"
-                    );
-                    continue;
-                }
-                Change::Registry(_) | Change::Device(_) => continue,
-            };
-            inner.wish(wish);
+            match change {
+                Change::Config(device) => inner.wish(What::Config, device.clone(), Duration::ZERO),
+                Change::Command(device) => inner.wish(What::Commands, device.clone(), Duration::ZERO),
+                Change::Everything => tracing::warn!(
+                    "too much has changed at once: configurations set meanwhile reach devices when they subscribe again, \
+                     commands not at all"
+                ),
+                Change::Registry(_) | Change::Device(_) => {}
+            }
         }
     }
 
@@ -100,7 +109,7 @@ impl Link {
     pub(crate) fn wants_config(&self, session: &DeviceName, device: &str) {
         let Some(inner) = &self.0 else { return };
         if let Ok(device) = session.registry.device(device) {
-            inner.wish(Wish::Config(device, SUBSCRIBED));
+            inner.wish(What::Config, device, SUBSCRIBED);
         }
     }
 
@@ -115,18 +124,10 @@ impl Link {
 }
 
 impl Inner {
-    fn wish(&self, wish: Wish) {
+    fn wish(&self, what: What, device: DeviceName, after: Duration) {
         // The receiver lives as long as the server.
-        if wish.device().registry == self.registry {
-            let _ = self.wishes.send(wish);
-        }
-    }
-}
-
-impl Wish {
-    fn device(&self) -> &DeviceName {
-        match self {
-            Self::Config(device, _) | Self::Commands(device) => device,
+        if device.registry == self.registry {
+            let _ = self.wishes.send(Wish { what, device, after });
         }
     }
 }
@@ -156,15 +157,14 @@ impl cli::Broker {
 /// What comes from the broker. Nothing is awaited here but that: what is published has to pass through the same loop.
 async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSender<(u64, Publish)>) {
     let Some(inner) = &app.link.0 else { return };
-    // What a connection took with it that nobody has acknowledged.
-    let mut unsent = Vec::new();
-    let mut connection = 0;
+    // What a connection took with it that nobody has acknowledged, and when.
+    let mut unsent: Vec<(Instant, Publish)> = Vec::new();
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                connection = inner.connection.fetch_add(1, Ordering::AcqRel) + 1;
                 inner.up.store(true, Ordering::Release);
-                drop(tokio::spawn(begin(inner.client.clone(), std::mem::take(&mut unsent))));
+                let again = unsent.drain(..).filter_map(|(lost, message)| inner.once_more(lost, message)).collect();
+                drop(tokio::spawn(begin(inner.client.clone(), again)));
             }
             Ok(Event::Incoming(Packet::SubAck(_))) => tracing::info!("linked to the broker"),
             Ok(Event::Incoming(Packet::Publish(message))) => {
@@ -174,19 +174,41 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
                 }
                 let _ = inner.waiting.fetch_add(1, Ordering::Relaxed);
                 // The receiver lives as long as the server.
-                let _ = messages.send((connection, message));
+                let _ = messages.send((inner.connection.load(Ordering::Acquire), message));
             }
             Ok(_) => {}
             Err(error) => {
                 inner.up.store(false, Ordering::Release);
+                let _ = inner.connection.fetch_add(1, Ordering::AcqRel);
                 tracing::warn!("the link to the broker: {error}");
-                // The client library would forget it at the next connection, as its session is a new one.
-                unsent.extend(events.pending.drain(..).filter_map(|request| match request {
+                // The client library would forget it at the next connection, as its session is a new one; a message whose number
+                // was still in use would even keep it from sending anything.
+                let pending = events.pending.drain(..).filter_map(|request| match request {
                     Request::Publish(message) => Some(message),
                     _ => None,
-                }));
+                });
+                let lost = events.state.collision.take().into_iter().chain(pending);
+                unsent.extend(lost.map(|message| (Instant::now(), message)));
                 sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+impl Inner {
+    /// What is to be sent again of what a connection took with it: not what has grown old meanwhile.
+    fn once_more(&self, lost: Instant, message: Publish) -> Option<Publish> {
+        let Ok(topic) = Topic::received(&message.topic) else { return Some(message) };
+        match topic.channel {
+            // There may be a newer one.
+            Channel::Config => {
+                if let Ok(device) = self.registry.device(topic.device) {
+                    self.wish(What::Config, device, Duration::ZERO);
+                }
+                None
+            }
+            Channel::Commands(_) if lost.elapsed() >= COMMAND_LIFE => None,
+            _ => Some(message),
         }
     }
 }
@@ -217,6 +239,9 @@ async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) {
     let registry = &inner.registry;
     let Ok(topic) = Topic::published(&message.topic) else { return };
     let Ok(device) = registry.device(topic.device) else { return };
+    if !topic.limit().allows(message.payload.len()) {
+        return tracing::warn!("a message of {device} was passed over: it has {} bytes", message.payload.len());
+    }
     match topic.channel {
         Channel::State => {
             loop {
@@ -246,17 +271,22 @@ async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) {
 
 async fn fulfil(app: &Arc<App>, mut wishes: UnboundedReceiver<Wish>) {
     while let Some(wish) = wishes.recv().await {
-        match wish {
-            Wish::Config(device, pause) if pause.is_zero() => send_config(app, device).await,
-            Wish::Config(device, pause) => {
-                let app = Arc::clone(app);
-                drop(tokio::spawn(async move {
-                    sleep(pause).await;
-                    send_config(&app, device).await;
-                }));
-            }
-            Wish::Commands(device) => send_commands(app, device).await,
+        if wish.after.is_zero() {
+            grant(app, wish).await;
+        } else {
+            let app = Arc::clone(app);
+            drop(tokio::spawn(async move {
+                sleep(wish.after).await;
+                grant(&app, wish).await;
+            }));
         }
+    }
+}
+
+async fn grant(app: &Arc<App>, Wish { what, device, .. }: Wish) {
+    match what {
+        What::Config => send_config(app, device).await,
+        What::Commands => send_commands(app, device).await,
     }
 }
 
@@ -270,7 +300,10 @@ async fn send_config(app: &Arc<App>, device: DeviceName) {
                 let _ = inner.client.publish(topic, QoS::AtLeastOnce, false, config.data).await;
             }
         }
-        Err(error) => tracing::warn!("the configuration of {device}: {error}"),
+        Err(error) => {
+            tracing::warn!("the configuration of {device}: {error}");
+            inner.wish(What::Config, device, PAUSE);
+        }
     }
 }
 
@@ -278,17 +311,28 @@ async fn send_config(app: &Arc<App>, device: DeviceName) {
 async fn send_commands(app: &Arc<App>, device: DeviceName) {
     let Some(inner) = &app.link.0 else { return };
     let name = device.clone();
-    let since = Timestamp::now().plus_seconds(-60);
+    let since = Timestamp::now().plus_seconds(-(COMMAND_LIFE.as_secs() as i64));
     let commands = match blocking(app, move |app| app.fleet.store().waiting_commands(&name, since)).await {
         Ok(commands) => commands,
-        Err(error) => return tracing::warn!("the commands of {device}: {error}"),
+        Err(keyrivet_registry::Error::Refused(Refusal::DeviceUnknown { .. })) => return,
+        Err(error) => {
+            tracing::warn!("the commands of {device}: {error}");
+            return inner.wish(What::Commands, device, PAUSE);
+        }
     };
     for command in commands {
         let (id, topic) =
             (command.id, Topic { device: device.id.as_str(), channel: Channel::Commands(&command.subfolder) });
         let first = blocking(app, move |app| app.fleet.store().finish_command(id, DELIVERED)).await;
-        if matches!(first, Ok(true)) {
-            let _ = inner.client.publish(topic.to_string(), QoS::AtLeastOnce, false, command.data).await;
+        match first {
+            Ok(true) => {
+                let _ = inner.client.publish(topic.to_string(), QoS::AtLeastOnce, false, command.data).await;
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!("a command of {device}: {error}");
+                return inner.wish(What::Commands, device, PAUSE);
+            }
         }
     }
 }

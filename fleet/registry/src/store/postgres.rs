@@ -13,9 +13,10 @@ use super::database::{Connection, Database, Row, Value};
 use super::schema;
 use crate::error::{Error, Result};
 
-/// How long to wait for an answer of a server.
+/// How long to wait for an answer of a server; it keeps that itself, or the network does. One that is stopped and whose system goes
+/// on for it holds us: the library has no time limit of its own.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait for a connection.
+/// How long to wait for a server's system to take a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// A server that did not let us connect is left alone for so many times as long as that took: who waits for it is a broker.
 const PAUSE: u32 = 5;
