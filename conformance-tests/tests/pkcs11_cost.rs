@@ -13,6 +13,10 @@ const NOTHING: [&str; 0] = [];
 /// The module in this process, and a session with its only token.
 fn session(device: &Device) -> (Pkcs11, Session) {
     device.enter();
+    open(device)
+}
+
+fn open(device: &Device) -> (Pkcs11, Session) {
     let module = Pkcs11::new(device.module()).unwrap();
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
     let slot = module.get_slots_with_initialized_token().unwrap()[0];
@@ -129,4 +133,36 @@ fn login_digests_and_verification_cost_what_they_must() {
         session.seed_random(b"seed").unwrap();
     });
     assert_eq!(cost, NOTHING);
+}
+
+fn long_mac(pin: &str) {
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", pin);
+    let login = |session: &Session| {
+        session.login(UserType::User, Some(&AuthPin::new(pin.to_owned().into_boxed_str()))).unwrap();
+    };
+    let (module, session) = session(&device);
+    login(&session);
+    let template = [Attribute::Token(true), Attribute::Sign(true), Attribute::ValueLen(32.into())];
+    let _ = session.generate_key(&Mechanism::GenericSecretKeyGen, &template).unwrap();
+    module.finalize().unwrap();
+    let (module, session) = open(&device);
+    login(&session);
+    let key = session.find_objects(&[Attribute::Class(ObjectClass::SECRET_KEY)]).unwrap()[0];
+    let cost = device.cost_of(|| {
+        let _ = session.sign(&Mechanism::Sha256Hmac, key, &[7; 3000]).unwrap();
+        module.finalize().unwrap();
+    });
+    assert_eq!(cost, ["Load", "HMAC_Start", "SequenceUpdate", "SequenceUpdate", "SequenceComplete", "FlushContext"]);
+}
+
+#[test]
+fn a_long_mac_without_a_pin_costs_a_command_for_each_kilobyte() {
+    long_mac("");
+}
+
+/// In the login's session, which ends with the last of them.
+#[test]
+fn a_long_mac_after_the_login_costs_the_same() {
+    long_mac(PIN);
 }

@@ -194,14 +194,17 @@ impl Connection {
         let length = if authority.value().is_empty() { 0 } else { hash.digest_length() };
         let mut secret = Zeroizing::new(vec![0; length]);
         random::fill(&mut secret)?;
-        // This is not the only command of the burst: the session stays.
+        // The session stays until the last command, which ends it where the MAC is the burst's first use, as ever.
+        let ends = if self.authorised_uses == 0 { 0 } else { CONTINUE };
         self.authorised_uses += 1;
         let sequence = self
             .use_key(key, authority, DECRYPT, &mut |sapi, named, auth| sapi.hmac_start(named, auth, hash, &secret))?;
         let mac = before
             .iter()
-            .try_for_each(|part| self.on_sequence(&secret, |sapi, auth| sapi.sequence_update(sequence, auth, part)))
-            .and_then(|()| self.on_sequence(&secret, |sapi, auth| sapi.sequence_complete(sequence, auth, last)));
+            .try_for_each(|part| {
+                self.on_sequence(&secret, CONTINUE, |sapi, auth| sapi.sequence_update(sequence, auth, part))
+            })
+            .and_then(|()| self.on_sequence(&secret, ends, |sapi, auth| sapi.sequence_complete(sequence, auth, last)));
         if mac.is_err() {
             // It may be gone already: that is as good.
             let _ = self.sapi.flush_context(sequence);
@@ -209,17 +212,18 @@ impl Connection {
         mac
     }
 
-    /// Runs a command on a sequence whose authValue is `secret`.
+    /// Runs a command on a sequence whose authValue is `secret`; `goes_on` is whether the session stays.
     fn on_sequence<T>(
         &mut self,
         secret: &[u8],
+        goes_on: u8,
         command: impl FnOnce(&mut Sapi, &mut Auth<'_>) -> Result<T>,
     ) -> Result<T> {
         if secret.is_empty() {
             return command(&mut self.sapi, &mut Auth::Empty);
         }
         self.start_session(None)?;
-        self.authorised(secret, CONTINUE, command)
+        self.authorised(secret, goes_on, command)
     }
 }
 
