@@ -53,6 +53,14 @@ impl Client {
         (std::mem::replace(&mut subscription.version, version) != version).then_some(qos)
     }
 
+    /// The devices whose configuration it has subscribed to.
+    pub(crate) fn configs(&self) -> impl Iterator<Item = DeviceName> {
+        self.subscriptions.iter().filter_map(|subscription| match Topic::subscribed(&subscription.filter) {
+            Ok(Topic { device, channel: Channel::Config }) => self.session.device_named(device).ok(),
+            _ => None,
+        })
+    }
+
     /// It subscribes.
     pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) {
         self.unsubscribe(filter);

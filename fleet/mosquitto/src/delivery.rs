@@ -1,6 +1,5 @@
 //! What goes down to devices and out to subscribers: configurations, commands, errors, events, states.
 
-use std::collections::HashSet;
 use std::ffi::CString;
 
 use keyrivet_registry::rules::gateway;
@@ -57,20 +56,6 @@ pub(crate) fn command(broker: Broker<'_>, clients: &mut Clients, command: &Comma
 pub(crate) fn wants_config(clients: &mut Clients, device: &DeviceName) -> bool {
     let topic = Topic { device: device.id.as_str(), channel: Channel::Config };
     clients.near(device).into_iter().any(|near| clients.get(near).is_some_and(|near| near.listens(&topic).is_some()))
-}
-
-/// All devices whose configuration somebody who is connected has subscribed to.
-pub(crate) fn who_wants_config(clients: &mut Clients) -> HashSet<DeviceName> {
-    let wanted = |client: &Client, device: &DeviceName| {
-        client.listens(&Topic { device: device.id.as_str(), channel: Channel::Config }).is_some()
-    };
-    let of_client = |client: &mut Client| {
-        let own = client.session.device.clone();
-        let attached = client.session.attached.iter().map(|id| own.sibling(id.clone()));
-        let all: Vec<_> = std::iter::once(own.clone()).chain(attached).collect();
-        all.into_iter().filter(|device| wanted(client, device)).collect::<Vec<_>>()
-    };
-    clients.all().flat_map(|(_, client)| of_client(client)).collect()
 }
 
 /// Tells a gateway on its `errors` topic, or the device's, what could not be done for a device.

@@ -183,7 +183,9 @@ impl Work {
         if done.is_ok() && !self.owed.configs.is_empty() {
             // Who waited may have gone, and whether the store is well shows in what comes of it.
             let again: Vec<_> = self.owed.configs.iter().take(OWED_BATCH).cloned().collect();
-            self.owed.configs.retain(|device| !again.contains(device));
+            for device in &again {
+                let _ = self.owed.configs.remove(device);
+            }
             self.desk.put(again.into_iter().map(|device| News::Changed(Change::Config(device))));
             return;
         }

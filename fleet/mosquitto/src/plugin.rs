@@ -1,6 +1,7 @@
 //! The broker's questions, answered by the rules of the registry.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -250,9 +251,8 @@ impl Plugin {
         match news {
             News::Changed(Change::Everything) => {
                 self.review(state, now, |_| true);
-                for device in delivery::who_wants_config(&mut state.clients) {
-                    self.keeper.ask(Task::Config(device));
-                }
+                let wanted: HashSet<_> = state.clients.all().flat_map(|(_, client)| client.configs()).collect();
+                wanted.into_iter().for_each(|device| self.keeper.ask(Task::Config(device)));
             }
             News::Changed(Change::Registry(name)) => {
                 self.review(state, now, |device| device.registry.to_string() == name);

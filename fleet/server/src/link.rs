@@ -243,19 +243,7 @@ async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) {
         return tracing::warn!("a message of {device} was passed over: it has {} bytes", message.payload.len());
     }
     match topic.channel {
-        Channel::State => {
-            loop {
-                let (device, payload) = (device.clone(), message.payload.clone());
-                let work = move |app: &App| app.fleet.set_state(&device, &payload, Timestamp::now());
-                let Err(refusal) = blocking(app, work).await else { break };
-                tracing::warn!("a state was not kept: {refusal}");
-                // The device believes that it was: what cannot be kept now is kept later.
-                if !matches!(refusal, Refusal::Unavailable { .. }) {
-                    break;
-                }
-                sleep(PAUSE).await;
-            }
-        }
+        Channel::State => keep_state(app, &device, message).await,
         Channel::Events(_) => {
             let publish = inner.client.publish(
                 qualified(registry, &topic.to_string()),
@@ -266,6 +254,20 @@ async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) {
             let _ = publish.await;
         }
         _ => {}
+    }
+}
+
+/// The device believes that its state is kept: what cannot be kept now is kept later.
+async fn keep_state(app: &Arc<App>, device: &DeviceName, message: &Publish) {
+    loop {
+        let (device, payload) = (device.clone(), message.payload.clone());
+        let work = move |app: &App| app.fleet.set_state(&device, &payload, Timestamp::now());
+        let Err(refusal) = blocking(app, work).await else { return };
+        tracing::warn!("a state was not kept: {refusal}");
+        if !matches!(refusal, Refusal::Unavailable { .. }) {
+            return;
+        }
+        sleep(PAUSE).await;
     }
 }
 

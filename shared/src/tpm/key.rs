@@ -194,9 +194,8 @@ impl Connection {
         let length = if authority.value().is_empty() { 0 } else { hash.digest_length() };
         let mut secret = Zeroizing::new(vec![0; length]);
         random::fill(&mut secret)?;
-        // The session stays until the last command, which ends it where the MAC is the burst's first use, as ever.
-        let ends = if self.authorised_uses == 0 { 0 } else { CONTINUE };
-        self.authorised_uses += 1;
+        // It is one use of the key, whose last command ends the session or does not.
+        let goes_on = self.count_use();
         let sequence = self
             .use_key(key, authority, DECRYPT, &mut |sapi, named, auth| sapi.hmac_start(named, auth, hash, &secret))?;
         let mac = before
@@ -204,7 +203,9 @@ impl Connection {
             .try_for_each(|part| {
                 self.on_sequence(&secret, CONTINUE, |sapi, auth| sapi.sequence_update(sequence, auth, part))
             })
-            .and_then(|()| self.on_sequence(&secret, ends, |sapi, auth| sapi.sequence_complete(sequence, auth, last)));
+            .and_then(|()| {
+                self.on_sequence(&secret, goes_on, |sapi, auth| sapi.sequence_complete(sequence, auth, last))
+            });
         if mac.is_err() {
             // It may be gone already: that is as good.
             let _ = self.sapi.flush_context(sequence);
@@ -257,9 +258,14 @@ impl Connection {
                 value
             }
         };
-        self.authorised_uses += 1;
-        let goes_on = if self.authorised_uses == 1 { 0 } else { CONTINUE };
+        let goes_on = self.count_use();
         self.authorised(value, protected | goes_on, |sapi, auth| command(sapi, named, auth))
+    }
+
+    /// Counts an authorised use; answers whether the session goes on after it ([`CONTINUE`] or 0).
+    fn count_use(&mut self) -> u8 {
+        self.authorised_uses += 1;
+        if self.authorised_uses == 1 { 0 } else { CONTINUE }
     }
 
     /// Loads a key, unless it is the one that is loaded, or is there for good. With `salt`, a salted session is held
