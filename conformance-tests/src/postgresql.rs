@@ -67,6 +67,15 @@ impl Cluster {
         let _ = self.server.wait();
     }
 
+    /// Stops all of its processes where they are, or lets them go on. Its system goes on for it meanwhile.
+    pub fn freeze(&self, frozen: bool) {
+        let id = self.server.id().to_string();
+        let workers = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("the server runs");
+        let mut kill = Command::new("kill");
+        kill.arg(if frozen { "-STOP" } else { "-CONT" }).arg(&id).args(workers.split_whitespace());
+        let _ = kill.run().ok();
+    }
+
     /// What a client is told to reach it.
     pub fn url(&self) -> String {
         format!("host={} user=keyrivet dbname=postgres", self.folder.display())

@@ -114,6 +114,19 @@ fn an_unknown_configuration_key_is_named_and_breaks_nobody_elses_openssl() {
 }
 
 #[test]
+fn a_wrong_word_in_keyrivet_log_is_named_by_whoever_would_write() {
+    let device = Device::new();
+    Token::new(&device, "sensor", "").generate("EC:prime256v1", "ec", "01");
+    for (words, said) in [("error, debug", "KEYRIVET_LOG: there is no 'debug'"), ("error,", ""), ("all", "")] {
+        let mut command = device.command("pkcs11-tool");
+        command.env("KEYRIVET_LOG", words).args(["--module", &device.module(), "--token-label", "sensor"]);
+        let stderr = command.args(SIGN_BY_TOOL).run().ok().stderr();
+        assert_eq!(stderr.contains("KEYRIVET_LOG"), !said.is_empty(), "{words}: {stderr}");
+        assert!(stderr.contains(said), "{words}: {stderr}");
+    }
+}
+
+#[test]
 fn malformed_key_files_say_what_is_wrong_with_them() {
     let device = Device::new();
     device.enter();

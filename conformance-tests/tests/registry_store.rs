@@ -2,6 +2,8 @@
 
 mod world;
 
+use std::time::{Duration, Instant};
+
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::store::{DELIVERED, DeviceChange, NewDevice};
 use keyrivet_registry::{AuthMethod, Change, Credential, CredentialFormat, Event, Fleet, Proof};
@@ -340,6 +342,24 @@ fn a_journal_that_cannot_be_written_keeps_nobody_from_learning_and_stays_bounded
     assert_eq!(world.fleet.store().audit(&registry, &all).unwrap().len(), 10_000);
     let activity = world.fleet.store().activity(world.fleet.store().device(&device).unwrap().unwrap().number).unwrap();
     assert_eq!(activity.error_at, Some(world.now));
+}
+
+#[test]
+fn a_database_that_stops_holds_nobody_for_ever() {
+    let world = World::postgresql();
+    // Its limit for a statement is ours for an answer, and two seconds.
+    let fleet = Fleet::open(&format!("{} options='-c statement_timeout=100'", world.url)).unwrap();
+    world.freeze_database(true);
+    fails(fleet.store().ping(), "the server did not answer within 2.1 s");
+    // It is left alone now: to connect would fail otherwise.
+    fails(fleet.store().ping(), "the server did not answer within 2.1 s");
+    fails(Fleet::open(&world.url).map(drop), "the server did not answer within 6 s");
+    world.freeze_database(false);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = fleet.store().ping() {
+        assert!(Instant::now() < deadline, "{error}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

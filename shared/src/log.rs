@@ -13,37 +13,41 @@ pub enum Topic {
     Tpm,
 }
 
-struct Topics {
-    error: bool,
-    tpm: bool,
-}
+/// Each by its name.
+const TOPICS: [(Topic, &str); 2] = [(Topic::Error, "error"), (Topic::Tpm, "tpm")];
+/// The word for all of them.
+const ALL: &str = "all";
 
-fn topics() -> &'static Topics {
-    static TOPICS: OnceLock<Topics> = OnceLock::new();
-    TOPICS.get_or_init(|| {
-        let wanted = std::env::var("KEYRIVET_LOG").unwrap_or_default();
-        let has = |name| wanted.split(',').any(|word| word.trim() == name || word.trim() == "all");
-        Topics { error: has("error"), tpm: has("tpm") }
+/// Which of [`TOPICS`] are wanted.
+fn wanted() -> &'static [bool; TOPICS.len()] {
+    static WANTED: OnceLock<[bool; TOPICS.len()]> = OnceLock::new();
+    WANTED.get_or_init(|| {
+        let text = std::env::var("KEYRIVET_LOG").unwrap_or_default();
+        let words: Vec<_> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+        let known = |word: &str| word == ALL || TOPICS.iter().any(|(_, name)| *name == word);
+        // Whoever set it looks for messages, and would take their absence for a good sign.
+        if let Some(word) = words.iter().find(|word| !known(word)) {
+            let names = TOPICS.map(|(_, name)| name).join(", ");
+            print(format_args!("KEYRIVET_LOG: there is no '{word}': it can be {names} or {ALL}"));
+        }
+        TOPICS.map(|(_, name)| words.iter().any(|word| *word == name || *word == ALL))
     })
 }
 
 /// Whether messages of this kind are wanted.
 pub fn enabled(topic: Topic) -> bool {
-    match topic {
-        Topic::Error => topics().error,
-        Topic::Tpm => topics().tpm,
-    }
+    wanted()[topic as usize]
 }
 
 /// Writes a message, if its kind is wanted. Never give it a secret.
 pub fn write(topic: Topic, message: fmt::Arguments<'_>) {
     if enabled(topic) {
-        let name = match topic {
-            Topic::Error => "error",
-            Topic::Tpm => "tpm",
-        };
-        // One write, so that lines of several threads and processes stay whole; a closed stderr is no reason to fail.
-        let line = format!("keyrivet: {name}: {message}\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        print(format_args!("{}: {message}", TOPICS[topic as usize].1));
     }
+}
+
+fn print(message: fmt::Arguments<'_>) {
+    // One write, so that lines of several threads and processes stay whole; a closed stderr is no reason to fail.
+    let line = format!("keyrivet: {message}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -171,6 +171,11 @@ impl World {
         self.cluster.borrow_mut().as_mut().expect("there is a cluster").restart();
     }
 
+    /// Stops PostgreSQL where it is, or lets it go on.
+    pub(crate) fn freeze_database(&self, frozen: bool) {
+        self.cluster.borrow().as_ref().expect("there is a cluster").freeze(frozen);
+    }
+
     /// Runs statements in PostgreSQL, past the registry.
     pub(crate) fn sql(&self, statements: &str) {
         self.cluster.borrow().as_ref().expect("there is a cluster").sql(statements);

@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A rule forbids it.
     #[error(transparent)]

@@ -1,56 +1,68 @@
 //! PostgreSQL, for fleets that several servers and brokers share. A lost connection is made anew.
+//!
+//! Whoever calls waits: a broker's one thread, perhaps. So there is a limit to each wait, whether the server keeps it, the
+//! network, or, for a server that is stopped while its system goes on, we.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use postgres::types::private::BytesMut;
-use postgres::types::{FromSql, IsNull, ToSql, Type};
-use postgres::{Client, NoTls, Statement};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use super::database::{Connection, Database, Row, Value};
 use super::schema;
 use crate::error::{Error, Result};
 
-/// How long to wait for an answer of a server; it keeps that itself, or the network does. One that is stopped and whose system goes
-/// on for it holds us: the library has no time limit of its own.
+/// How long a server may work on a statement or wait for a lock, unless the operator has said for how long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait for a server's system to take a connection.
+/// How much later than its own limit a server's answer is given up.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long to wait for a server's system to take a connection, and then for the server to greet.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
-/// A server that did not let us connect is left alone for so many times as long as that took: who waits for it is a broker.
+/// A server that did not answer is left alone for so many times as long as that took: who waits for it is a broker.
 const PAUSE: u32 = 5;
 /// The advisory lock under which changes are numbered, and the one under which the schema is brought up to date.
 const CHANGES_LOCK: i64 = 0x4b65_7972_6976_6574;
 const SCHEMA_LOCK: i64 = CHANGES_LOCK + 1;
 
 pub(super) struct Postgres {
-    configuration: postgres::Config,
+    configuration: Config,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     link: Option<Link>,
-    /// Until when nobody tries to connect, and why.
-    given_up: Option<(Instant, String)>,
+    /// Until when nobody asks the server for anything, and why.
+    given_up: Option<(Instant, Error)>,
 }
 
 struct Link {
     client: Client,
     statements: HashMap<String, Statement>,
+    /// How long to wait for an answer.
+    patience: Duration,
+    /// An answer did not come: what is sent next would only wait behind it.
+    lost: Option<Error>,
+    /// What moves the bytes, while somebody waits.
+    transport: JoinHandle<std::result::Result<(), tokio_postgres::Error>>,
+    runtime: Runtime,
 }
 
 impl Postgres {
     pub(super) fn open(url: &str) -> Result<Self> {
-        let mut configuration: postgres::Config =
-            url.parse().map_err(|error: postgres::Error| Error::Store(explained(&error)))?;
+        let mut configuration: Config = url.parse().map_err(failed)?;
         configuration.connect_timeout(CONNECT_PATIENCE).application_name("keyrivet");
-        // A broker waits for the answers: a server that is lost must not stop it for long.
         configuration.tcp_user_timeout(PATIENCE).keepalives_idle(PATIENCE).keepalives_interval(PATIENCE / 5);
         let this = Self { configuration, state: Mutex::default() };
-        this.write(&mut |connection| {
-            let rows = connection.query("SHOW server_encoding", &[])?;
+        this.with_link(|link| {
+            let rows = link.query("SHOW server_encoding", &[])?;
             let encoding = rows.first().map_or_else(|| Ok(String::new()), |row| row.text(0))?;
             if encoding != "UTF8" {
                 let text =
@@ -58,47 +70,51 @@ impl Postgres {
                 return Err(Error::Store(text));
             }
             // Others may be at it, and what is to be changed may be large.
-            let _ = connection.execute("SET LOCAL statement_timeout = 0", &[])?;
-            let _ = connection.execute("SET LOCAL lock_timeout = 0", &[])?;
-            let _ = connection.query("SELECT pg_advisory_xact_lock($1)", &[SCHEMA_LOCK.into()])?;
-            schema::migrate(connection, schema::Dialect::Postgres)
+            let patience = std::mem::replace(&mut link.patience, Duration::MAX);
+            link.transaction(&mut |connection| {
+                let _ = connection.execute("SET LOCAL statement_timeout = 0", &[])?;
+                let _ = connection.execute("SET LOCAL lock_timeout = 0", &[])?;
+                let _ = connection.query("SELECT pg_advisory_xact_lock($1)", &[SCHEMA_LOCK.into()])?;
+                schema::migrate(connection, schema::Dialect::Postgres)
+            })?;
+            link.patience = patience;
+            Ok(())
         })?;
         Ok(this)
     }
 
     fn with_link<T>(&self, work: impl FnOnce(&mut Link) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock();
-        let State { link, given_up } = &mut *state;
-        if link.as_ref().is_none_or(|link| link.client.is_closed()) {
-            let start = Instant::now();
-            if let Some((until, why)) = given_up
-                && start < *until
-            {
-                return Err(Error::Store(why.clone()));
-            }
-            *link = match self.connect() {
-                Ok(link) => Some(link),
-                Err(error) => {
-                    let why = explained(&error);
-                    *given_up = Some((Instant::now() + start.elapsed() * PAUSE, why.clone()));
-                    return Err(Error::Store(why));
+        let start = Instant::now();
+        if let Some((until, why)) = &state.given_up
+            && start < *until
+        {
+            return Err(why.clone());
+        }
+        let known = state.link.take().filter(|link| !link.client.is_closed());
+        let (done, lost) = match known.map_or_else(|| Link::connect(&self.configuration), Ok) {
+            Ok(mut link) => {
+                let done = work(&mut link);
+                let lost = link.lost.clone();
+                if lost.is_none() {
+                    state.link = Some(link);
                 }
-            };
-        }
-        match link {
-            Some(link) => work(link),
-            None => Err(Error::Store("there is no connection".to_owned())),
-        }
+                (done, lost)
+            }
+            Err(error) => (Err(error.clone()), Some(error)),
+        };
+        state.given_up = lost.map(|why| (Instant::now() + start.elapsed() * PAUSE, why));
+        done
     }
+}
 
-    fn connect(&self) -> std::result::Result<Link, postgres::Error> {
-        let mut client = self.configuration.connect(NoTls)?;
-        // Nor a lock that somebody keeps, unless the operator has said for how long.
-        if !self.configuration.get_options().is_some_and(|options| options.contains("_timeout")) {
-            let patience = PATIENCE.as_millis();
-            client.batch_execute(&format!("SET statement_timeout = {patience}; SET lock_timeout = {patience}"))?;
+impl Drop for Postgres {
+    /// Says goodbye: the logs of poolers complain of clients that break off.
+    fn drop(&mut self) {
+        if let Some(Link { client, transport, runtime, .. }) = self.state.get_mut().link.take() {
+            drop(client);
+            let _ = runtime.block_on(async { timeout(GRACE, transport).await });
         }
-        Ok(Link { client, statements: HashMap::new() })
     }
 }
 
@@ -108,14 +124,7 @@ impl Database for Postgres {
     }
 
     fn write(&self, work: &mut dyn FnMut(&mut dyn Connection) -> Result<()>) -> Result<()> {
-        self.with_link(|link| {
-            link.client.batch_execute("BEGIN").map_err(failed)?;
-            let done = work(link).and_then(|()| link.client.batch_execute("COMMIT").map_err(failed));
-            if done.is_err() {
-                let _ = link.client.batch_execute("ROLLBACK");
-            }
-            done
-        })
+        self.with_link(|link| link.transaction(work))
     }
 
     fn read(&self, work: &mut dyn FnMut(&mut dyn Connection) -> Result<()>) -> Result<()> {
@@ -124,11 +133,59 @@ impl Database for Postgres {
 }
 
 impl Link {
+    fn connect(configuration: &Config) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::Store(format!("no runtime for the connection: {error}")))?;
+        let hosts = u32::try_from(configuration.get_hosts().len()).unwrap_or(u32::MAX);
+        let patience = CONNECT_PATIENCE * hosts.saturating_add(1);
+        let connected = runtime.block_on(async { timeout(patience, configuration.connect(NoTls)).await });
+        let (client, connection) = connected.map_err(|_| unanswered(patience))?.map_err(failed)?;
+        let transport = runtime.spawn(connection);
+        let statements = HashMap::new();
+        let mut this = Self { client, statements, patience: PATIENCE + GRACE, lost: None, transport, runtime };
+        if configuration.get_options().is_some_and(|options| options.contains("_timeout")) {
+            let sql = "SELECT setting::int8 FROM pg_settings WHERE name = 'statement_timeout'";
+            let limit = this.query(sql, &[])?.first().map_or(Ok(0), |row| row.integer(0))?;
+            let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
+            this.patience = limit.map_or(Duration::MAX, |limit| limit.saturating_add(GRACE));
+        } else {
+            let limit = PATIENCE.as_millis();
+            this.command(&format!("SET statement_timeout = {limit}; SET lock_timeout = {limit}"))?;
+        }
+        Ok(this)
+    }
+
+    /// Asks the server for something, and waits for the answer.
+    fn ask<T>(&mut self, question: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>) -> Result<T> {
+        let answer = self.runtime.block_on(async { timeout(self.patience, question(&self.client)).await });
+        answer.map_or_else(
+            |_| {
+                let why = unanswered(self.patience);
+                self.lost = Some(why.clone());
+                Err(why)
+            },
+            |answer| answer.map_err(failed),
+        )
+    }
+
+    fn command(&mut self, sql: &str) -> Result<()> {
+        self.ask(async |client| client.batch_execute(sql).await)
+    }
+
+    fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Connection) -> Result<()>) -> Result<()> {
+        self.command("BEGIN")?;
+        let done = work(self).and_then(|()| self.command("COMMIT"));
+        if done.is_err() && self.lost.is_none() {
+            let _ = self.command("ROLLBACK");
+        }
+        done
+    }
+
     fn statement(&mut self, sql: &str) -> Result<Statement> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(sql).map_err(failed)?;
+        let statement = self.ask(async |client| client.prepare(sql).await)?;
         self.statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
@@ -138,14 +195,14 @@ impl Connection for Link {
     fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64> {
         let statement = self.statement(sql)?;
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| value as _).collect();
-        self.client.execute(&statement, &parameters).map_err(failed)
+        self.ask(async |client| client.execute(&statement, &parameters).await)
     }
 
     fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>> {
         let statement = self.statement(sql)?;
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|value| value as _).collect();
-        let rows = self.client.query(&statement, &parameters).map_err(failed)?;
-        let row = |row: &postgres::Row| {
+        let rows = self.ask(async |client| client.query(&statement, &parameters).await)?;
+        let row = |row: &tokio_postgres::Row| {
             (0..row.len()).map(|column| row.try_get(column).map_err(failed)).collect::<Result<_>>().map(Row)
         };
         rows.iter().map(row).collect()
@@ -172,7 +229,7 @@ impl ToSql for Value {
         [Type::INT8, Type::TEXT, Type::BYTEA].contains(ty)
     }
 
-    postgres::types::to_sql_checked!();
+    tokio_postgres::types::to_sql_checked!();
 }
 
 impl FromSql<'_> for Value {
@@ -196,12 +253,16 @@ impl FromSql<'_> for Value {
     }
 }
 
-fn failed(error: postgres::Error) -> Error {
+fn unanswered(after: Duration) -> Error {
+    Error::Store(format!("the server did not answer within {} s", after.as_secs_f32()))
+}
+
+fn failed(error: tokio_postgres::Error) -> Error {
     Error::Store(explained(&error))
 }
 
 /// The library's own text is "db error"; what the server said is in its source.
-fn explained(error: &postgres::Error) -> String {
+fn explained(error: &tokio_postgres::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
