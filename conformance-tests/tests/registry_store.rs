@@ -17,6 +17,7 @@ on_both_databases!(
     a_command_has_one_outcome,
     devices_are_listed_in_pages_and_deleted_with_all_they_had,
     another_process_learns_of_changes_at_its_next_tick,
+    after_more_changes_than_are_kept_everything_is_looked_at_and_messages_are_told,
     a_flood_of_refusals_is_bounded_and_counted,
     what_a_client_makes_up_keeps_nothing_from_being_written_or_learnt,
     changes_of_one_device_at_once_are_all_kept,
@@ -241,6 +242,23 @@ fn another_process_learns_of_changes_at_its_next_tick(world: &World) {
     }
     assert!(store.changes_after(1).unwrap().is_some());
     assert!(store.changes_after(i64::MAX - 1).unwrap().is_none());
+}
+
+fn after_more_changes_than_are_kept_everything_is_looked_at_and_messages_are_told(world: &World) {
+    let registry = world.registry("g", &[]);
+    let [device, other, _quiet] = ["dev", "other", "quiet"].map(|id| world.device(&registry, id, &[], None));
+    let store = world.fleet.store();
+    let _ = tick(&world.fleet, world.now);
+    let _ = store.set_config(&device, b"x", None, world.now).unwrap();
+    let _ = store.set_config(&device, b"y", None, world.now).unwrap();
+    let done = store.send_command(&device, "", b"1", world.now).unwrap();
+    let _ = store.finish_command(done, DELIVERED).unwrap();
+    let _ = store.send_command(&other, "", b"2", world.now).unwrap();
+    let _ = store.set_config(&other, b"old", None, world.now.plus_seconds(-3600)).unwrap();
+    world.sql("DELETE FROM changes WHERE seq < (SELECT MAX(seq) FROM changes)");
+    let changes = tick(&world.fleet, world.now);
+    assert_eq!(changes, [Change::Everything, Change::Config(device), Change::Command(other)]);
+    assert!(tick(&world.fleet, world.now).is_empty());
 }
 
 fn a_flood_of_refusals_is_bounded_and_counted(world: &World) {

@@ -176,9 +176,12 @@ impl World {
         self.cluster.borrow().as_ref().expect("there is a cluster").freeze(frozen);
     }
 
-    /// Runs statements in PostgreSQL, past the registry.
+    /// Runs statements in the database, past the registry.
     pub(crate) fn sql(&self, statements: &str) {
-        self.cluster.borrow().as_ref().expect("there is a cluster").sql(statements);
+        match &*self.cluster.borrow() {
+            Some(cluster) => cluster.sql(statements),
+            None => rusqlite::Connection::open(&self.url).unwrap().execute_batch(statements).unwrap(),
+        }
     }
 
     pub(crate) fn openssl(&self, arguments: &[&str]) -> Vec<u8> {

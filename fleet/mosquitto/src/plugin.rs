@@ -255,7 +255,7 @@ impl Plugin {
                 wanted.into_iter().for_each(|device| self.keeper.ask(Task::Config(device)));
             }
             News::Changed(Change::Registry(name)) => {
-                self.review(state, now, |device| device.registry.to_string() == name);
+                self.review(state, now, |device| device.registry == name);
             }
             News::Changed(Change::Device(name)) => {
                 let near = state.clients.near(&name);

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::credential::Proof;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::limit::CLOCK_SKEW;
 use crate::name::{DeviceId, DeviceName, RegistryName};
 use crate::record::{Config, Device, Event, Registry};
 use crate::refusal::{Refusal, shown};
@@ -31,18 +32,24 @@ pub struct Fleet {
     journal: Journal,
     registries: RwLock<HashMap<RegistryName, Arc<Registry>>>,
     devices: RwLock<HashMap<DeviceName, Arc<Device>>>,
-    /// One more with each change: sessions of an older one are looked at again.
+    /// One more with each change of a record: sessions of an older one are looked at again.
     generation: AtomicU64,
-    seen_change: Mutex<i64>,
+    seen: Mutex<Seen>,
+}
+
+/// What was learnt last.
+struct Seen {
+    change: i64,
+    at: Timestamp,
 }
 
 /// What somebody changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Anything may have changed: look at every session.
+    /// Any registry or device may have changed: look at every session. Configurations and commands are told besides.
     Everything,
     /// This registry changed.
-    Registry(String),
+    Registry(RegistryName),
     /// This device was made, changed or deleted, or what it is bound or attached to.
     Device(DeviceName),
     /// This device has a new configuration.
@@ -55,14 +62,14 @@ impl Fleet {
     /// Opens the store that a URL or path names; see [`Store::open`].
     pub fn open(url: &str) -> Result<Self> {
         let store = Store::open(url)?;
-        let seen = store.last_change()?;
+        let seen = Seen { change: store.last_change()?, at: Timestamp::now() };
         Ok(Self {
             store,
             journal: Journal::default(),
             registries: RwLock::default(),
             devices: RwLock::default(),
             generation: AtomicU64::new(0),
-            seen_change: Mutex::new(seen),
+            seen: Mutex::new(seen),
         })
     }
 
@@ -353,43 +360,50 @@ impl Fleet {
 
     /// Learns what others changed, which holds from now on, and tells it once.
     pub fn learn(&self) -> Result<Vec<Change>> {
-        let mut seen = self.seen_change.lock();
+        let now = Timestamp::now();
+        let mut seen = self.seen.lock();
         let newest = self.store.last_change()?;
-        if newest == *seen {
+        if newest == seen.change {
+            seen.at = now;
             return Ok(Vec::new());
         }
-        let Some(rows) = self.store.changes_after(*seen)? else {
-            *seen = newest;
-            self.registries.write().clear();
-            self.devices.write().clear();
-            let _ = self.generation.fetch_add(1, Ordering::AcqRel);
-            return Ok(vec![Change::Everything]);
+        let (newest, changes) = match self.store.changes_after(seen.change)? {
+            Some(rows) => (rows.last().map_or(newest, |last| last.seq), rows.iter().filter_map(change).collect()),
+            None => {
+                // By the clocks of others.
+                let rows = self.store.messages_since(seen.at.plus_seconds(-CLOCK_SKEW))?;
+                let changes = [Change::Everything].into_iter().chain(rows.iter().filter_map(change));
+                (newest, changes.collect::<Vec<_>>())
+            }
         };
-        if let Some(last) = rows.last() {
-            *seen = last.seq;
-        }
-        let changes: Vec<_> = rows.iter().filter_map(|row| self.forget(row)).collect();
-        let _ = self.generation.fetch_add(1, Ordering::AcqRel);
+        *seen = Seen { change: newest, at: now };
+        self.forget(&changes);
         Ok(changes)
     }
 
-    fn forget(&self, row: &ChangeRow) -> Option<Change> {
-        let registry = RegistryName::parse(&row.registry).ok()?;
-        let Some(device) = &row.device else {
-            let _ = self.registries.write().remove(&registry);
-            self.devices.write().retain(|name, _| name.registry != registry);
-            return Some(Change::Registry(row.registry.clone()));
-        };
-        let name = registry.device(device).ok()?;
-        match row.what {
-            What::Config => Some(Change::Config(name)),
-            What::Command => Some(Change::Command(name)),
-            What::Record => {
-                // It may be cached by its number too.
-                self.devices.write().retain(|key, known| *key != name && known.name != name);
-                Some(Change::Device(name))
+    /// Forgets what is not so any more. However many changes there are, those who look things up wait once.
+    fn forget(&self, changes: &[Change]) {
+        if changes.contains(&Change::Everything) {
+            self.registries.write().clear();
+            self.devices.write().clear();
+        } else {
+            let (mut registries, mut devices) = (HashSet::new(), HashSet::new());
+            for change in changes {
+                let _ = match change {
+                    Change::Registry(name) => registries.insert(name),
+                    Change::Device(name) => devices.insert(name),
+                    Change::Everything | Change::Config(_) | Change::Command(_) => false,
+                };
             }
+            if registries.is_empty() && devices.is_empty() {
+                return;
+            }
+            self.registries.write().retain(|name, _| !registries.contains(name));
+            // One may be cached by its number too.
+            let stays = |name: &DeviceName| !devices.contains(name) && !registries.contains(&name.registry);
+            self.devices.write().retain(|name, known| stays(name) && stays(&known.name));
         }
+        let _ = self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn look_up(&self, name: &DeviceName) -> Result<(Arc<Registry>, Arc<Device>), Refusal> {
@@ -430,6 +444,18 @@ impl Fleet {
             Err(other) => Err(other),
         }
     }
+}
+
+/// What a row of the feed tells.
+fn change(row: &ChangeRow) -> Option<Change> {
+    let registry = RegistryName::parse(&row.registry).ok()?;
+    let Some(device) = &row.device else { return Some(Change::Registry(registry)) };
+    let name = registry.device(device).ok()?;
+    Some(match row.what {
+        What::Record => Change::Device(name),
+        What::Config => Change::Config(name),
+        What::Command => Change::Command(name),
+    })
 }
 
 /// Whoever asks learns only that it did not work; the reason is the operator's.

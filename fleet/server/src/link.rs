@@ -96,11 +96,7 @@ impl Link {
             match change {
                 Change::Config(device) => inner.wish(What::Config, device.clone(), Duration::ZERO),
                 Change::Command(device) => inner.wish(What::Commands, device.clone(), Duration::ZERO),
-                Change::Everything => tracing::warn!(
-                    "too much has changed at once: configurations set meanwhile reach devices when they subscribe again, \
-                     commands not at all"
-                ),
-                Change::Registry(_) | Change::Device(_) => {}
+                Change::Everything | Change::Registry(_) | Change::Device(_) => {}
             }
         }
     }

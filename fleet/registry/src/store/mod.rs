@@ -16,6 +16,7 @@ pub use audit::{AuditFilter, Touch};
 pub use messages::DELIVERED;
 
 use crate::error::{Error, Result};
+use crate::timestamp::Timestamp;
 use database::{Connection, Database};
 
 /// The registry's state. One per process; its calls may come from any thread.
@@ -111,6 +112,16 @@ impl Store {
             changes.retain(|change| change.seq > seq);
             Ok(if gap { None } else { Some(changes) })
         })
+    }
+
+    /// What the feed would tell of configurations set since then (the first is made with the device), and of commands sent that
+    /// wait still.
+    pub fn messages_since(&self, since: Timestamp) -> Result<Vec<ChangeRow>> {
+        let sql = "SELECT DISTINCT 0, registry, id, 'config' FROM configs JOIN devices ON device = devices.number \
+                   WHERE updated >= $1 AND version > 1 \
+                   UNION ALL SELECT DISTINCT 0, registry, id, 'command' FROM commands \
+                   JOIN devices ON device = devices.number WHERE sent >= $1 AND outcome IS NULL";
+        self.read(|connection| connection.query(sql, &[since.into()])?.iter().map(change).collect())
     }
 }
 
