@@ -127,6 +127,16 @@ fn a_wrong_word_in_keyrivet_log_is_named_by_whoever_would_write() {
 }
 
 #[test]
+fn the_log_names_the_attribute_that_a_template_is_refused_for() {
+    let device = Device::new();
+    let _ = Token::new(&device, "sensor", "");
+    let mut command = device.command("pkcs11-tool");
+    command.env("KEYRIVET_LOG", "error").args(["--module", &device.module(), "--token-label", "sensor"]);
+    command.args(["--keypairgen", "--key-type", "EC:prime256v1", "--label", "ec", "--extractable"]);
+    let _ = command.run().fails_with("keyrivet: error: template: CKA_EXTRACTABLE (0x162): such objects do not have it");
+}
+
+#[test]
 fn malformed_key_files_say_what_is_wrong_with_them() {
     let device = Device::new();
     device.enter();

@@ -2,6 +2,7 @@
 
 use cryptoki_sys::*;
 use keyrivet_core::algorithm::{Curve, HashAlgorithm};
+use keyrivet_core::log::{self, Topic};
 use keyrivet_core::object::{Attributes, Body, Part};
 use keyrivet_core::public_key::PublicKey;
 use zeroize::Zeroizing;
@@ -78,6 +79,8 @@ pub(crate) enum Value {
 
 /// One row of the table.
 pub(crate) struct Row {
+    /// As the standard writes it.
+    name: &'static str,
     kind: CK_ATTRIBUTE_TYPE,
     of: Kinds,
     uses: Uses,
@@ -104,139 +107,141 @@ enum Access {
 
 use Access::{Bytes, Date, Derived, DerivedFlag, DerivedNumber, Flag, Ignored, Made, Secret, Text};
 
-const fn row(kind: CK_ATTRIBUTE_TYPE, of: Kinds, uses: Uses, access: Access) -> Row {
-    Row { kind, of, uses, access }
+macro_rules! row {
+    ($kind:ident, $of:expr, $uses:expr, $access:expr $(,)?) => {
+        Row { name: stringify!($kind), kind: $kind, of: $of, uses: $uses, access: $access }
+    };
 }
 
 static TABLE: &[Row] = &[
     // Every object (PKCS#11 3.2, "Common attributes", "Storage objects").
-    row(CKA_CLASS, ALL, NEED_CREATE | GENERATE | DERIVE, DerivedNumber(|v| Ok(v.class()))),
-    row(CKA_UNIQUE_ID, ALL, READ, Derived(|v| Ok(v.unique_id().into_bytes()))),
-    row(
+    row!(CKA_CLASS, ALL, NEED_CREATE | GENERATE | DERIVE, DerivedNumber(|v| Ok(v.class()))),
+    row!(CKA_UNIQUE_ID, ALL, READ, Derived(|v| Ok(v.unique_id().into_bytes()))),
+    row!(
         CKA_TOKEN,
         ALL,
         NEW | COPY,
         Made(|v| Ok(flag_bytes(!v.session_object)), |d, v| flag(v).map(|on| d.token_object = on)),
     ),
-    row(CKA_PRIVATE, ALL, NEW | COPY, Flag(|a| a.private, |a, v| a.private = v)),
-    row(CKA_MODIFIABLE, ALL, NEW | COPY, Flag(|a| a.modifiable, |a, v| a.modifiable = v)),
-    row(CKA_COPYABLE, ALL, NEW | COPY | STAYS_FALSE, Flag(|a| a.copyable, |a, v| a.copyable = v)),
-    row(CKA_DESTROYABLE, ALL, NEW | COPY, Flag(|a| a.destroyable, |a, v| a.destroyable = v)),
-    row(CKA_LABEL, ALL, ANY, Text(|a| &a.label, |a, v| a.label = v)),
+    row!(CKA_PRIVATE, ALL, NEW | COPY, Flag(|a| a.private, |a, v| a.private = v)),
+    row!(CKA_MODIFIABLE, ALL, NEW | COPY, Flag(|a| a.modifiable, |a, v| a.modifiable = v)),
+    row!(CKA_COPYABLE, ALL, NEW | COPY | STAYS_FALSE, Flag(|a| a.copyable, |a, v| a.copyable = v)),
+    row!(CKA_DESTROYABLE, ALL, NEW | COPY, Flag(|a| a.destroyable, |a, v| a.destroyable = v)),
+    row!(CKA_LABEL, ALL, ANY, Text(|a| &a.label, |a, v| a.label = v)),
     // What the token itself shows.
-    row(CKA_PROFILE_ID, PROFILE, READ, DerivedNumber(|v| v.built_in_number())),
-    row(CKA_MECHANISM_TYPE, MECHANISM, READ, DerivedNumber(|v| v.built_in_number())),
+    row!(CKA_PROFILE_ID, PROFILE, READ, DerivedNumber(|v| v.built_in_number())),
+    row!(CKA_MECHANISM_TYPE, MECHANISM, READ, DerivedNumber(|v| v.built_in_number())),
     // Data.
-    row(CKA_APPLICATION, DATA, CREATE, Text(|a| &a.application, |a, v| a.application = v)),
-    row(CKA_OBJECT_ID, DATA, CREATE, Bytes(|a| &a.object_id, |a, v| a.object_id = v.into())),
-    row(CKA_VALUE, DATA, CREATE, Made(data_value, |d, v| d.set_value(v))),
+    row!(CKA_APPLICATION, DATA, CREATE, Text(|a| &a.application, |a, v| a.application = v)),
+    row!(CKA_OBJECT_ID, DATA, CREATE, Bytes(|a| &a.object_id, |a, v| a.object_id = v.into())),
+    row!(CKA_VALUE, DATA, CREATE, Made(data_value, |d, v| d.set_value(v))),
     // Certificates.
-    row(CKA_VALUE, CERTIFICATE, NEED_CREATE, Made(certificate_value, |d, v| d.set_value(v))),
-    row(CKA_CERTIFICATE_TYPE, CERTIFICATE, NEED_CREATE, DerivedNumber(|_| Ok(CKC_X_509))),
-    row(CKA_SUBJECT, CERTIFICATE, NEED_CREATE, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
-    row(CKA_ID, CERTIFICATE, CREATE | CHANGE | COPY, Bytes(|a| &a.id, |a, v| a.id = v.into())),
-    row(CKA_ISSUER, CERTIFICATE, CREATE | CHANGE | COPY, Derived(|v| field(v, |f| f.issuer))),
-    row(CKA_SERIAL_NUMBER, CERTIFICATE, CREATE | CHANGE | COPY, Derived(|v| field(v, |f| f.serial_number))),
-    row(CKA_TRUSTED, CERTIFICATE | PUBLIC | SECRET, ANY, Flag(|a| a.trusted, |a, v| a.trusted = v)),
-    row(CKA_CERTIFICATE_CATEGORY, CERTIFICATE, CREATE, Made(category, set_category)),
-    row(CKA_CHECK_VALUE, CERTIFICATE, CREATE, Derived(check_value)),
-    row(CKA_START_DATE, CERTIFICATE, CREATE, Date(|a| &a.start_date, |a, v| a.start_date = v)),
-    row(CKA_END_DATE, CERTIFICATE, CREATE, Date(|a| &a.end_date, |a, v| a.end_date = v)),
-    row(CKA_PUBLIC_KEY_INFO, CERTIFICATE, CREATE, Derived(|v| field(v, |f| f.public_key_info))),
-    row(CKA_URL, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
-    row(CKA_HASH_OF_SUBJECT_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
-    row(CKA_HASH_OF_ISSUER_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
-    row(CKA_NAME_HASH_ALGORITHM, CERTIFICATE, CREATE, DerivedNumber(|_| Ok(CKM_SHA_1))),
-    row(CKA_JAVA_MIDP_SECURITY_DOMAIN, CERTIFICATE, CREATE, DerivedNumber(|_| Ok(CK_SECURITY_DOMAIN_UNSPECIFIED))),
+    row!(CKA_VALUE, CERTIFICATE, NEED_CREATE, Made(certificate_value, |d, v| d.set_value(v))),
+    row!(CKA_CERTIFICATE_TYPE, CERTIFICATE, NEED_CREATE, DerivedNumber(|_| Ok(CKC_X_509))),
+    row!(CKA_SUBJECT, CERTIFICATE, NEED_CREATE, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
+    row!(CKA_ID, CERTIFICATE, CREATE | CHANGE | COPY, Bytes(|a| &a.id, |a, v| a.id = v.into())),
+    row!(CKA_ISSUER, CERTIFICATE, CREATE | CHANGE | COPY, Derived(|v| field(v, |f| f.issuer))),
+    row!(CKA_SERIAL_NUMBER, CERTIFICATE, CREATE | CHANGE | COPY, Derived(|v| field(v, |f| f.serial_number))),
+    row!(CKA_TRUSTED, CERTIFICATE | PUBLIC | SECRET, ANY, Flag(|a| a.trusted, |a, v| a.trusted = v)),
+    row!(CKA_CERTIFICATE_CATEGORY, CERTIFICATE, CREATE, Made(category, set_category)),
+    row!(CKA_CHECK_VALUE, CERTIFICATE, CREATE, Derived(check_value)),
+    row!(CKA_START_DATE, CERTIFICATE, CREATE, Date(|a| &a.start_date, |a, v| a.start_date = v)),
+    row!(CKA_END_DATE, CERTIFICATE, CREATE, Date(|a| &a.end_date, |a, v| a.end_date = v)),
+    row!(CKA_PUBLIC_KEY_INFO, CERTIFICATE, CREATE, Derived(|v| field(v, |f| f.public_key_info))),
+    row!(CKA_URL, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
+    row!(CKA_HASH_OF_SUBJECT_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
+    row!(CKA_HASH_OF_ISSUER_PUBLIC_KEY, CERTIFICATE, CREATE, Derived(|_| Ok(Vec::new()))),
+    row!(CKA_NAME_HASH_ALGORITHM, CERTIFICATE, CREATE, DerivedNumber(|_| Ok(CKM_SHA_1))),
+    row!(CKA_JAVA_MIDP_SECURITY_DOMAIN, CERTIFICATE, CREATE, DerivedNumber(|_| Ok(CK_SECURITY_DOMAIN_UNSPECIFIED))),
     // Keys.
-    row(CKA_KEY_TYPE, KEYS, NEED_CREATE | GENERATE | DERIVE, DerivedNumber(|v| Ok(v.key_type()?.number()))),
-    row(CKA_ID, KEYS, ANY, Bytes(|a| &a.id, |a, v| a.id = v.into())),
-    row(CKA_START_DATE, KEYS, ANY, Date(|a| &a.start_date, |a, v| a.start_date = v)),
-    row(CKA_END_DATE, KEYS, ANY, Date(|a| &a.end_date, |a, v| a.end_date = v)),
-    row(CKA_DERIVE, KEYS, ANY, Flag(|a| a.derive, |a, v| a.derive = v)),
-    row(CKA_LOCAL, KEYS, READ, DerivedFlag(|v| v.is_local())),
-    row(CKA_KEY_GEN_MECHANISM, KEYS, READ, DerivedNumber(generation_mechanism)),
-    row(CKA_ALLOWED_MECHANISMS, KEYS, NEW, Made(allowed_mechanisms, set_allowed_mechanisms)),
-    row(CKA_SUBJECT, PAIRS, ANY, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
-    row(CKA_PUBLIC_KEY_INFO, PUBLIC, CREATE, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
-    row(CKA_PUBLIC_KEY_INFO, PRIVATE, CREATE | CHANGE | COPY, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
+    row!(CKA_KEY_TYPE, KEYS, NEED_CREATE | GENERATE | DERIVE, DerivedNumber(|v| Ok(v.key_type()?.number()))),
+    row!(CKA_ID, KEYS, ANY, Bytes(|a| &a.id, |a, v| a.id = v.into())),
+    row!(CKA_START_DATE, KEYS, ANY, Date(|a| &a.start_date, |a, v| a.start_date = v)),
+    row!(CKA_END_DATE, KEYS, ANY, Date(|a| &a.end_date, |a, v| a.end_date = v)),
+    row!(CKA_DERIVE, KEYS, ANY, Flag(|a| a.derive, |a, v| a.derive = v)),
+    row!(CKA_LOCAL, KEYS, READ, DerivedFlag(|v| v.is_local())),
+    row!(CKA_KEY_GEN_MECHANISM, KEYS, READ, DerivedNumber(generation_mechanism)),
+    row!(CKA_ALLOWED_MECHANISMS, KEYS, NEW, Made(allowed_mechanisms, set_allowed_mechanisms)),
+    row!(CKA_SUBJECT, PAIRS, ANY, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
+    row!(CKA_PUBLIC_KEY_INFO, PUBLIC, CREATE, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
+    row!(CKA_PUBLIC_KEY_INFO, PRIVATE, CREATE | CHANGE | COPY, Derived(|v| Ok(public_key(v)?.to_spki_der()?))),
     // Public keys.
-    row(CKA_ENCRYPT, PUBLIC, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
-    row(CKA_VERIFY, PUBLIC, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
-    row(CKA_VERIFY_RECOVER, PUBLIC, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
-    row(CKA_WRAP, PUBLIC, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
-    row(CKA_ENCAPSULATE, PUBLIC, ANY, DerivedFlag(|_| Ok(false))),
+    row!(CKA_ENCRYPT, PUBLIC, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
+    row!(CKA_VERIFY, PUBLIC, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
+    row!(CKA_VERIFY_RECOVER, PUBLIC, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
+    row!(CKA_WRAP, PUBLIC, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
+    row!(CKA_ENCAPSULATE, PUBLIC, ANY, DerivedFlag(|_| Ok(false))),
     // Private keys.
-    row(CKA_DECRYPT, PRIVATE | SECRET, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
-    row(CKA_SIGN, PRIVATE | SECRET, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
-    row(CKA_SIGN_RECOVER, PRIVATE, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
-    row(CKA_UNWRAP, PRIVATE | SECRET, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
-    row(CKA_DECAPSULATE, PRIVATE, ANY, DerivedFlag(|_| Ok(false))),
-    row(CKA_SENSITIVE, PRIVATE, ANY | STAYS_TRUE, DerivedFlag(|_| Ok(true))),
-    row(CKA_EXTRACTABLE, PRIVATE, ANY | STAYS_FALSE, DerivedFlag(|_| Ok(false))),
-    row(CKA_ALWAYS_SENSITIVE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
-    row(CKA_NEVER_EXTRACTABLE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
-    row(
+    row!(CKA_DECRYPT, PRIVATE | SECRET, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
+    row!(CKA_SIGN, PRIVATE | SECRET, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
+    row!(CKA_SIGN_RECOVER, PRIVATE, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
+    row!(CKA_UNWRAP, PRIVATE | SECRET, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
+    row!(CKA_DECAPSULATE, PRIVATE, ANY, DerivedFlag(|_| Ok(false))),
+    row!(CKA_SENSITIVE, PRIVATE, ANY | STAYS_TRUE, DerivedFlag(|_| Ok(true))),
+    row!(CKA_EXTRACTABLE, PRIVATE, ANY | STAYS_FALSE, DerivedFlag(|_| Ok(false))),
+    row!(CKA_ALWAYS_SENSITIVE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
+    row!(CKA_NEVER_EXTRACTABLE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
+    row!(
         CKA_WRAP_WITH_TRUSTED,
         PRIVATE | SECRET,
         NEW | STAYS_TRUE,
         Flag(|a| a.wrap_with_trusted, |a, v| a.wrap_with_trusted = v),
     ),
-    row(CKA_ALWAYS_AUTHENTICATE, PRIVATE, NEW, Flag(|a| a.always_authenticate, |a, v| a.always_authenticate = v)),
-    row(CKA_KEYRIVET_PCRS, PRIVATE | SECRET, GENERATE, Made(pcrs, |d, v| d.set_pcrs(v))),
-    row(CKA_KEYRIVET_POLICY, PRIVATE | SECRET, GENERATE, Made(policy, |d, v| d.set_policy(v))),
-    row(
+    row!(CKA_ALWAYS_AUTHENTICATE, PRIVATE, NEW, Flag(|a| a.always_authenticate, |a, v| a.always_authenticate = v)),
+    row!(CKA_KEYRIVET_PCRS, PRIVATE | SECRET, GENERATE, Made(pcrs, |d, v| d.set_pcrs(v))),
+    row!(CKA_KEYRIVET_POLICY, PRIVATE | SECRET, GENERATE, Made(policy, |d, v| d.set_policy(v))),
+    row!(
         CKA_KEYRIVET_PERSISTENT,
         PRIVATE,
         CREATE | GENERATE,
         Made(|v| Ok(flag_bytes(v.is_persistent())), |d, v| flag(v).map(|on| d.persistent = on)),
     ),
     // Secret keys (PKCS#11 3.2, "Secret key objects", "Generic secret key objects", "AES secret key objects").
-    row(CKA_ENCRYPT, SECRET, ANY, Flag(|a| a.encrypt, |a, v| a.encrypt = v)),
-    row(CKA_VERIFY, SECRET, ANY, Flag(|a| a.verify, |a, v| a.verify = v)),
-    row(CKA_WRAP, SECRET, ANY, Flag(|a| a.wrap, |a, v| a.wrap = v)),
-    row(CKA_SENSITIVE, SECRET, ANY | STAYS_TRUE, Flag(|a| a.sensitive, |a, v| a.sensitive = v)),
-    row(CKA_EXTRACTABLE, SECRET, ANY | STAYS_FALSE, Flag(|a| a.extractable, |a, v| a.extractable = v)),
-    row(CKA_ALWAYS_SENSITIVE, SECRET, READ, DerivedFlag(|v| v.was_always_sensitive())),
-    row(CKA_NEVER_EXTRACTABLE, SECRET, READ, DerivedFlag(|v| v.was_never_extractable())),
-    row(CKA_VALUE, SECRET, NEED_CREATE, Secret(|d, v| d.set_value(v))),
-    row(
+    row!(CKA_ENCRYPT, SECRET, ANY, Flag(|a| a.encrypt, |a, v| a.encrypt = v)),
+    row!(CKA_VERIFY, SECRET, ANY, Flag(|a| a.verify, |a, v| a.verify = v)),
+    row!(CKA_WRAP, SECRET, ANY, Flag(|a| a.wrap, |a, v| a.wrap = v)),
+    row!(CKA_SENSITIVE, SECRET, ANY | STAYS_TRUE, Flag(|a| a.sensitive, |a, v| a.sensitive = v)),
+    row!(CKA_EXTRACTABLE, SECRET, ANY | STAYS_FALSE, Flag(|a| a.extractable, |a, v| a.extractable = v)),
+    row!(CKA_ALWAYS_SENSITIVE, SECRET, READ, DerivedFlag(|v| v.was_always_sensitive())),
+    row!(CKA_NEVER_EXTRACTABLE, SECRET, READ, DerivedFlag(|v| v.was_never_extractable())),
+    row!(CKA_VALUE, SECRET, NEED_CREATE, Secret(|d, v| d.set_value(v))),
+    row!(
         CKA_VALUE_LEN,
         SECRET,
         NEED_GENERATE | DERIVE,
         Made(|v| Ok(number_bytes(v.secret_length()? as CK_ULONG)), |d, v| d.set_value_length(v)),
     ),
     // "If the library does not support the attribute then it should ignore it."
-    row(CKA_CHECK_VALUE, SECRET, NEW, Ignored),
+    row!(CKA_CHECK_VALUE, SECRET, NEW, Ignored),
     // RSA (PKCS#11 3.2, "RSA public key objects", "RSA private key objects").
-    row(CKA_MODULUS, PUBLIC_RSA | PRIVATE_RSA, NEED_CREATE, Made(|v| rsa(v).map(|k| k.0), |d, v| d.set_modulus(v))),
-    row(
+    row!(CKA_MODULUS, PUBLIC_RSA | PRIVATE_RSA, NEED_CREATE, Made(|v| rsa(v).map(|k| k.0), |d, v| d.set_modulus(v))),
+    row!(
         CKA_MODULUS_BITS,
         PUBLIC_RSA,
         NEED_GENERATE,
         Made(modulus_bits, |d, v| number(v).map(|n| d.modulus_bits = Some(n))),
     ),
-    row(
+    row!(
         CKA_PUBLIC_EXPONENT,
         PUBLIC_RSA,
         NEED_CREATE | GENERATE,
         Made(|v| rsa(v).map(|k| k.1), |d, v| d.set_exponent(v)),
     ),
-    row(CKA_PUBLIC_EXPONENT, PRIVATE_RSA, NEED_CREATE, Made(|v| rsa(v).map(|k| k.1), |d, v| d.set_exponent(v))),
-    row(CKA_PRIVATE_EXPONENT, PRIVATE_RSA, NEED_CREATE, Secret(|d, v| d.set_value(v))),
-    row(CKA_PRIME_1, PRIVATE_RSA, CREATE, Secret(|d, v| d.set_prime(v))),
+    row!(CKA_PUBLIC_EXPONENT, PRIVATE_RSA, NEED_CREATE, Made(|v| rsa(v).map(|k| k.1), |d, v| d.set_exponent(v))),
+    row!(CKA_PRIVATE_EXPONENT, PRIVATE_RSA, NEED_CREATE, Secret(|d, v| d.set_value(v))),
+    row!(CKA_PRIME_1, PRIVATE_RSA, CREATE, Secret(|d, v| d.set_prime(v))),
     // The others follow from the first.
-    row(CKA_PRIME_2, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
-    row(CKA_EXPONENT_1, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
-    row(CKA_EXPONENT_2, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
-    row(CKA_COEFFICIENT, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
+    row!(CKA_PRIME_2, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
+    row!(CKA_EXPONENT_1, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
+    row!(CKA_EXPONENT_2, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
+    row!(CKA_COEFFICIENT, PRIVATE_RSA, CREATE, Secret(|_, _| Ok(()))),
     // EC (PKCS#11 3.2, "Elliptic curve public key objects", "Elliptic curve private key objects").
-    row(CKA_EC_PARAMS, PUBLIC_EC, NEED_CREATE | NEED_GENERATE, Made(|v| ec(v).map(|k| k.0), |d, v| d.set_curve(v))),
-    row(CKA_EC_PARAMS, PRIVATE_EC, NEED_CREATE, Made(|v| ec(v).map(|k| k.0), |d, v| d.set_curve(v))),
-    row(CKA_EC_POINT, PUBLIC_EC, NEED_CREATE, Made(|v| ec(v).map(|k| k.1), |d, v| d.set_point(v))),
+    row!(CKA_EC_PARAMS, PUBLIC_EC, NEED_CREATE | NEED_GENERATE, Made(|v| ec(v).map(|k| k.0), |d, v| d.set_curve(v))),
+    row!(CKA_EC_PARAMS, PRIVATE_EC, NEED_CREATE, Made(|v| ec(v).map(|k| k.0), |d, v| d.set_curve(v))),
+    row!(CKA_EC_POINT, PUBLIC_EC, NEED_CREATE, Made(|v| ec(v).map(|k| k.1), |d, v| d.set_point(v))),
     // Not in the standard's table; libp11 and others ask the private key for it where no public key object is left.
-    row(CKA_EC_POINT, PRIVATE_EC, CREATE, Made(|v| ec(v).map(|k| k.1), |d, v| d.set_point(v))),
-    row(CKA_VALUE, PRIVATE_EC, NEED_CREATE, Secret(|d, v| d.set_value(v))),
+    row!(CKA_EC_POINT, PRIVATE_EC, CREATE, Made(|v| ec(v).map(|k| k.1), |d, v| d.set_point(v))),
+    row!(CKA_VALUE, PRIVATE_EC, NEED_CREATE, Secret(|d, v| d.set_value(v))),
 ];
 
 /// The row of an attribute for one kind of object; `None` if such objects have none.
@@ -256,6 +261,10 @@ pub(crate) fn read(view: &View, kind: CK_ATTRIBUTE_TYPE) -> Result<Option<Value>
 ///
 /// Attributes that the object itself decides are left for [`check_derived`].
 pub(crate) fn write(draft: &mut Draft, kind: CK_ATTRIBUTE_TYPE, value: &[u8], uses: Uses) -> Result<()> {
+    write_one(draft, kind, value, uses).inspect_err(|error| tell(kind, *error))
+}
+
+fn write_one(draft: &mut Draft, kind: CK_ATTRIBUTE_TYPE, value: &[u8], uses: Uses) -> Result<()> {
     let Some(row) = find(kind, draft.of) else {
         // "An attribute is valid if it is described in the Cryptoki specification": then it is one of other objects.
         let elsewhere = TABLE.iter().any(|row| row.kind == kind);
@@ -302,12 +311,26 @@ pub(crate) fn check_derived(view: &View, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) 
     };
     // Some give a serial number without its header.
     let same = actual == value || (kind == CKA_SERIAL_NUMBER && actual.get(2..) == Some(value));
-    match kind {
-        _ if same => Ok(()),
+    let mismatch = Error(match kind {
         // "If there is a mismatch, the command SHALL return CKR_ATTRIBUTE_VALUE_INVALID" ("Private key objects").
-        CKA_PUBLIC_KEY_INFO => Err(Error(CKR_ATTRIBUTE_VALUE_INVALID)),
-        _ => Err(Error(CKR_TEMPLATE_INCONSISTENT)),
-    }
+        CKA_PUBLIC_KEY_INFO => CKR_ATTRIBUTE_VALUE_INVALID,
+        _ => CKR_TEMPLATE_INCONSISTENT,
+    });
+    if same { Ok(()) } else { Err(mismatch).inspect_err(|error| tell(kind, *error)) }
+}
+
+/// Tells the log which attribute it is that a template is refused for: the application learns only a number.
+pub(crate) fn tell(kind: CK_ATTRIBUTE_TYPE, error: Error) {
+    let why = match error.0 {
+        CKR_ATTRIBUTE_TYPE_INVALID => "there is no such attribute here",
+        CKR_ATTRIBUTE_READ_ONLY => "it cannot be given here, or not be changed so",
+        CKR_TEMPLATE_INCOMPLETE => "it is missing",
+        CKR_TEMPLATE_INCONSISTENT => "such objects do not have it, or not with this value",
+        CKR_CURVE_NOT_SUPPORTED => "the curve is not one of P-256, P-384 and P-521",
+        _ => "its value is malformed, or out of range",
+    };
+    let name = TABLE.iter().find(|row| row.kind == kind).map_or("an attribute", |row| row.name);
+    log::write(Topic::Error, format_args!("template: {name} (0x{kind:x}): {why}"));
 }
 
 /// The attributes that a new object's template must give.

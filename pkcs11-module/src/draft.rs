@@ -63,8 +63,14 @@ impl Draft {
         for (kind, value) in template.iter() {
             attribute::write(self, kind, value, uses)?;
         }
-        let complete = attribute::needed(self.of, uses).all(|kind| template.get(kind).is_some());
-        if complete { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCOMPLETE)) }
+        match attribute::needed(self.of, uses).find(|kind| template.get(*kind).is_none()) {
+            None => Ok(()),
+            Some(missing) => {
+                let incomplete = Error(CKR_TEMPLATE_INCOMPLETE);
+                attribute::tell(missing, incomplete);
+                Err(incomplete)
+            }
+        }
     }
 
     /// `CKA_VALUE`.
