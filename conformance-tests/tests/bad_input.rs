@@ -1,5 +1,6 @@
 //! What goes wrong in the field: each says what happened and what to do, and nothing else is lost.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -201,4 +202,26 @@ fn powerless(device: &Device, program: &str) -> std::process::Command {
     let mut command = device.command("setpriv");
     command.args(["--bounding-set=-all", "--inh-caps=-all", program]);
     command
+}
+
+#[test]
+fn a_program_with_more_rights_than_its_user_does_not_believe_the_environment() {
+    let device = Device::new();
+    let _ = Token::new(&device, "the-users-own", "");
+    // Everybody may go there; the program is root's, or that of whoever runs the tests.
+    let tool = device.path("pkcs11-tool");
+    let _ = std::fs::copy("/usr/bin/pkcs11-tool", &tool).unwrap();
+    std::fs::set_permissions(&tool, Permissions::from_mode(0o4755)).unwrap();
+    for path in device.path("x").ancestors().skip(1).take_while(|path| path.starts_with(std::env::temp_dir())) {
+        if path != std::env::temp_dir() {
+            std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    let list = |user: &str| {
+        let mut command = device.command("setpriv");
+        command.args([&format!("--reuid={user}"), "--clear-groups"]).arg(&tool);
+        command.env("KEYRIVET_LOG", "all").args(["--module", &device.module(), "--list-slots"]).run()
+    };
+    let _ = list("0").ok().says("the-users-own");
+    let _ = list("65534").says_nothing_of("the-users-own").says_nothing_of("keyrivet:");
 }

@@ -98,6 +98,48 @@ fn what_is_missing_or_wrong_is_said_with_what_to_do() {
 }
 
 #[test]
+fn a_uri_names_the_same_key_with_and_without_the_index() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", "");
+    token.generate("rsa:2048", "a", "0a");
+    token.generate("EC:prime256v1", "b", "0b");
+    let jwt = |uri: &str| device.keyrivet(&["jwt", "--aud", "x", "--key", &format!("pkcs11:token=gateway;{uri}")]);
+    for indexed in [true, false] {
+        if !indexed {
+            let _ = device.run(&["sh", "-c", "rm store/*/index"]).ok();
+        }
+        let _ = jwt("object=a").ok();
+        let _ = jwt("object=b;id=%0b").ok();
+        for wrong in ["object=c", "object=c;id=%0a", "object=a;id=%0b", "object=a;slot-description=other"] {
+            let _ = jwt(wrong).fails_with("matches the URI");
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_at_the_prompt_leaves_the_terminal_as_it_was() {
+    let device = Device::new();
+    Token::new(&device, "gateway", "123456").generate("rsa:2048", "rsa", "01");
+    let keyrivet = Artefact::Command.path();
+    let script = "import os, pty, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], [sys.argv[1], 'jwt', '--aud', 'my-project', '--key', 'pkcs11:token=gateway;object=rsa'])
+before = termios.tcgetattr(terminal)
+seen = b''
+while b'PIN of token gateway: ' not in seen:
+    seen += os.read(terminal, 1000)
+assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+os.write(terminal, b'123\\x03')
+while b'cancelled' not in seen:
+    seen += os.read(terminal, 1000)
+assert termios.tcgetattr(terminal) == before
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+        .replace("\\\\", "\\");
+    let _ = device.run(&["python3", "-c", &script, &keyrivet.to_string_lossy()]).fails();
+}
+
+#[test]
 fn a_pin_is_asked_for_on_the_terminal_without_echo() {
     let device = Device::new();
     let token = Token::new(&device, "gateway", "123456");

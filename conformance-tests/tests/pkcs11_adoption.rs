@@ -243,3 +243,37 @@ fn der(signature: &[u8]) -> Vec<u8> {
     let (r, s) = signature.split_at(signature.len() / 2);
     openssl::ecdsa::EcdsaSig::from_private_components(number(r), number(s)).unwrap().to_der().unwrap()
 }
+
+#[test]
+fn what_cannot_be_adopted_is_asked_for_once_and_again_after_a_login() {
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", client::PIN);
+    configure(&device, &adopt("dev", "0x81010009", ""));
+    let client = Client::of(device, client::PIN);
+    let open = || drop(client.module.open_rw_session(client.slot()).unwrap());
+    assert_eq!(client.device.cost_of(open), NOTHING);
+    client.session.logout().unwrap();
+    persist(&client.device, "ecc256:null", "sign", "0x81010009", None);
+    client.session.login(cryptoki::session::UserType::User, Some(&client::PIN.into())).unwrap();
+    assert_eq!(client.session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_wrong_authorisation_value_is_told_from_damage() {
+    let device = Device::new();
+    let token = Token::new(&device, "dev", client::PIN);
+    persist(&device, "ecc256:null", "sign", "0x81010001", Some("its-own-auth"));
+    device.write("auth", "another");
+    let file = device.path("auth").display().to_string();
+    configure(&device, &adopt("dev", "0x81010001", &format!("label = 'x'\nid = '0a'\nauth_file = '{file}'")));
+    device.write("data", MESSAGE);
+    let sign = ["--sign", "--id", "0a", "--mechanism", "ECDSA-SHA256", "--input-file", "data", "--output-file", "s"];
+    device.set_variable("KEYRIVET_LOG", "error");
+    let refused = token.tool(&sign).fails_with("has another authorisation value than auth_file had");
+    let path = refused.stderr();
+    let path = path.split_whitespace().find(|word| word.ends_with(".pem")).expect("the file is named");
+    // An editor's newline is none of it.
+    device.write("auth", "its-own-auth\n");
+    std::fs::remove_file(path).unwrap();
+    let _ = token.tool(&sign).ok();
+}

@@ -241,6 +241,15 @@ fn an_import_that_contradicts_itself_is_refused_by_its_reason() {
     assert_eq!(refused(&template, &[Attribute::EcParams(vec![5, 0])]), RvError::TemplateInconsistent);
     assert_eq!(refused(&template, &[Attribute::Sensitive(false)]), RvError::TemplateInconsistent);
     assert_eq!(refused(&template, &[Attribute::Extractable(true)]), RvError::TemplateInconsistent);
+    let exponents = |n: &[u8], d: &[u8]| {
+        let class = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(KeyType::RSA)];
+        let numbers = [Attribute::Modulus(n.to_vec()), Attribute::PublicExponent(vec![1, 0, 1])];
+        [&class[..], &numbers, &[Attribute::PrivateExponent(d.to_vec())]].concat()
+    };
+    let n = key.n().to_vec();
+    for (n, d) in [(&[][..], &[0][..]), (&[0], &[1]), (&[5], &[0]), (&n, &[0]), (&n, &n), (&[0; 256], &[1])] {
+        assert_eq!(refused(&exponents(n, d), &[]), RvError::AttributeValueInvalid, "{n:?} {d:?}");
+    }
     let small = Rsa::generate(1024).unwrap();
     assert!(create(&client, &rsa_template(&small), &[]).is_err());
     let ec = ec_key(CURVES[0].1);
@@ -260,6 +269,18 @@ fn an_import_that_contradicts_itself_is_refused_by_its_reason() {
     let refused = read_only.create_object(&[&template[..], &[Attribute::Token(true)]].concat());
     assert_eq!(answer(refused), Err(RvError::SessionReadOnly));
     assert_eq!(client.session.find_objects(&[]).unwrap().len(), 1, "nothing else was made");
+    let verifying = |modulus: &[u8], exponent: &[u8]| {
+        let class = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::KeyType(KeyType::RSA)];
+        [&class[..], &[Attribute::Modulus(modulus.to_vec()), Attribute::PublicExponent(exponent.to_vec())]].concat()
+    };
+    let even = [&n[..n.len() - 1], &[n[n.len() - 1] & 0xfe]].concat();
+    for (modulus, exponent) in [(&even[..], &[1, 0, 1][..]), (&n, &[1]), (&n, &[2]), (&n, &[0xff; 8])] {
+        let refused = create(&client, &verifying(modulus, exponent), &[]).unwrap_err();
+        assert_eq!(refused, RvError::AttributeValueInvalid, "{exponent:?}");
+    }
+    let long =
+        [&ec_template(CURVES[0].0, &ec)[..3], &[Attribute::Value([&[0], &ec.private_key().to_vec()[..]].concat())]];
+    assert!(create(&client, &long.concat(), &[]).is_ok(), "zeros before a scalar do not count");
 }
 
 #[test]

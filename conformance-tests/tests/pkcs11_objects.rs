@@ -364,3 +364,53 @@ fn one_half_may_be_the_tokens_and_the_other_the_sessions() {
     let stored = raw.find(session, &[(CKA_TOKEN, flag(true))]);
     assert_eq!(stored.len(), 2);
 }
+
+#[test]
+fn what_cannot_be_is_refused_before_the_tpm_is_asked() {
+    let (device, raw, session) = open();
+    let public = [(CKA_EC_PARAMS, raw::P256.to_vec())];
+    let cost = device.cost_of(|| {
+        for wrong in [(CKA_EXTRACTABLE, flag(true)), (CKA_SENSITIVE, flag(false)), (CKA_DECRYPT, flag(true))] {
+            let refused = raw.generate(session, CKM_EC_KEY_PAIR_GEN, &public, std::slice::from_ref(&wrong));
+            assert_eq!(refused, Err(CKR_TEMPLATE_INCONSISTENT), "{wrong:?}");
+        }
+    });
+    assert_eq!(cost, [""; 0]);
+}
+
+#[test]
+fn an_object_that_is_not_what_it_says_spoils_no_search_and_no_other_attribute() {
+    let (device, raw, session) = open();
+    let der = certificate().to_der().unwrap();
+    let subject = [0x30, 0];
+    for label in [b"cert", b"some"] {
+        let template = [
+            (CKA_CLASS, number(CKO_CERTIFICATE)),
+            (CKA_CERTIFICATE_TYPE, number(CKC_X_509)),
+            (CKA_TOKEN, flag(true)),
+            (CKA_VALUE, der.clone()),
+            (CKA_SUBJECT, subject.to_vec()),
+            (CKA_LABEL, label.to_vec()),
+        ];
+        raw.create(session, &template).unwrap();
+    }
+    // One of the two becomes something else.
+    let script = "f=$(grep -l CERTIFICATE store/*/*.pem | head -n 1)
+        sed -i '/BEGIN CERTIFICATE/,/END CERTIFICATE/c -----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----' \"$f\"";
+    let _ = device.run(&["sh", "-euc", script]).ok();
+    let class = (CKA_CLASS, number(CKO_CERTIFICATE));
+    let all = raw.find(session, std::slice::from_ref(&class));
+    let (whole, bad): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|object| raw.get(session, *object, CKA_SERIAL_NUMBER).is_ok());
+    assert_eq!((whole.len(), bad.len()), (1, 1));
+    let serial = raw.get(session, whole[0], CKA_SERIAL_NUMBER).unwrap();
+    assert_eq!(raw.find(session, &[class, (CKA_SERIAL_NUMBER, serial)]), whole);
+    let mut label = [0_u8; 8];
+    let mut attributes = [
+        CK_ATTRIBUTE { type_: CKA_SERIAL_NUMBER, pValue: null_mut(), ulValueLen: 0 },
+        CK_ATTRIBUTE { type_: CKA_LABEL, pValue: label.as_mut_ptr().cast(), ulValueLen: label.len() as CK_ULONG },
+    ];
+    assert!(call!(raw, C_GetAttributeValue(session, bad[0], attributes.as_mut_ptr(), 2)).is_err());
+    assert_eq!((attributes[0].ulValueLen, attributes[1].ulValueLen), (CK_UNAVAILABLE_INFORMATION, 4));
+    assert!([b"cert", b"some"].contains(&label.first_chunk().unwrap()), "{label:?}");
+}

@@ -144,3 +144,27 @@ fn a_full_tpm_and_a_session_object_are_refused_and_nothing_is_left_of_them() {
     call!(raw, C_InitToken(0, pin, length, label.as_mut_ptr())).unwrap();
     assert!(places(&device).is_empty());
 }
+
+#[test]
+fn an_owner_with_an_authorisation_value_is_asked_by_the_configuration() {
+    let (device, raw, session) = open("");
+    let made = generate(&raw, session, true).unwrap();
+    let _ = device.run(&["tpm2_changeauth", "-c", "o", "owner-auth"]).ok();
+    assert!(generate(&raw, session, true).is_err());
+    assert!(call!(raw, C_DestroyObject(session, made.1)).is_err());
+    assert_eq!(places(&device), ["0x81008000"]);
+    device.write("owner", "owner-auth\n");
+    let parent = format!("[[parent]]\nhandle = 0x40000001\nauth_file = '{}'\n", device.path("owner").display());
+    let text = String::from_utf8(device.read("keyrivet.toml")).unwrap();
+    device.write("keyrivet.toml", text + &parent);
+    let session = start_anew(&raw, "");
+    let another = generate(&raw, session, true).unwrap();
+    sign(&raw, session, another);
+    assert_eq!(places(&device), ["0x81008000", "0x81008001"]);
+    for key in raw.find(session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]) {
+        call!(raw, C_DestroyObject(session, key)).unwrap();
+    }
+    assert!(places(&device).is_empty());
+    let sent = device.tpm_bytes().windows(10).filter(|window| window == b"owner-auth").count();
+    assert_eq!(sent, 1, "only tpm2_changeauth has shown it");
+}

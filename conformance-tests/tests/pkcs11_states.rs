@@ -356,6 +356,17 @@ fn a_key_that_wants_a_login_for_each_use_waits_for_it() {
         again(PIN).unwrap();
         raw.through(use_it, session, data).unwrap();
     }
+    // Each operation has a login of its own: this one is for the one that began last.
+    raw.begin(list.C_SignInit, session, &padded, private).unwrap();
+    raw.begin(list.C_DecryptInit, session, &padded, private).unwrap();
+    again(PIN).unwrap();
+    assert_eq!(raw.through(list.C_Sign, session, b"clear"), Err(CKR_USER_NOT_LOGGED_IN));
+    assert_eq!(raw.through(list.C_Decrypt, session, &encrypted), Ok(b"clear".to_vec()));
+    // A flag of the standard's that has nothing to do with it ends no operation.
+    raw.begin(list.C_SignInit, session, &padded, private).unwrap();
+    let _ = call!(raw, C_SessionCancel(session, CKF_DECAPSULATE | CKF_ENCAPSULATE));
+    again(PIN).unwrap();
+    raw.through(list.C_Sign, session, b"clear").unwrap();
     let not_private = [&each_time[..], &[(CKA_PRIVATE, flag(false))]].concat();
     let public = [(CKA_MODULUS_BITS, number(2048))];
     let refused = raw.generate(session, CKM_RSA_PKCS_KEY_PAIR_GEN, &public, &not_private);

@@ -120,6 +120,46 @@ fn a_token_is_made_anew_only_with_its_so_pin_and_without_sessions() {
 }
 
 #[test]
+fn a_store_that_is_away_for_a_moment_costs_no_session_and_no_token() {
+    let device = Device::new();
+    let module = module(&device);
+    let slot = make(&module, "first", Some(client::PIN));
+    let session = module.open_rw_session(slot).unwrap();
+    login(&session, UserType::User, client::PIN).unwrap();
+    let template = [Attribute::Token(false), Attribute::EcParams(raw::P256.to_vec())];
+    let (_, key) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &template, &[Attribute::Token(false)]).unwrap();
+    let store = device.store();
+    let token = std::fs::read_dir(&store).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap().path();
+    for place in [&token, &store] {
+        let away = device.path("away");
+        std::fs::rename(place, &away).unwrap();
+        std::fs::write(place, "no directory").unwrap();
+        assert!(module.get_all_slots().unwrap().contains(&slot), "{}", place.display());
+        std::fs::remove_file(place).unwrap();
+        std::fs::rename(&away, place).unwrap();
+        assert_eq!(module.get_all_slots().unwrap().len(), 2);
+        let another = module.open_rw_session(slot).unwrap();
+        assert!(answer(another.get_attributes(key, &[cryptoki::object::AttributeType::Sign])).is_ok());
+        drop(another);
+        assert_eq!(answer(module.init_token(slot, &pin(SO_PIN), "again")), Err(RvError::SessionExists));
+        assert_eq!(answer(session.sign(&Mechanism::Ecdsa, key, &[7; 32])).map(|signature| signature.len()), Ok(64));
+    }
+}
+
+#[test]
+fn a_pin_that_another_process_has_set_opens_the_token_at_once() {
+    let device = Device::new();
+    let module = module(&device);
+    let slot = make(&module, "first", None);
+    let session = module.open_ro_session(slot).unwrap();
+    let so = ["--login", "--login-type", "so", "--so-pin", SO_PIN];
+    let set = ["--token-label", "first", "--init-pin", "--new-pin", client::PIN];
+    let _ = device.pkcs11_tool(&[&set[..], &so].concat()).ok();
+    assert!(module.get_token_info(slot).unwrap().user_pin_initialized());
+    assert_eq!(login(&session, UserType::User, client::PIN), Ok(()));
+}
+
+#[test]
 fn pins_are_changed_by_their_owners_and_nobody_else() {
     let device = Device::new();
     let module = module(&device);

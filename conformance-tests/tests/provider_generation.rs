@@ -219,3 +219,54 @@ fn a_key_of_a_token_stays_in_the_tpm_where_that_is_asked_for() {
     assert_eq!(cost, ["ReadPublic", "Sign"]);
     let _ = run(&device, &format!("{MAKE_EC} -pkeyopt persistent:1 -out other.pem")).fails_with("give a uri");
 }
+
+#[test]
+fn a_key_after_the_model_of_one_in_the_tpm_is_one_in_the_tpm() {
+    let device = Device::new();
+    // This program makes a key, and then another after its model.
+    let made = Activation::KeyrivetFirst.openssl(&device, "ecparam -name prime256v1 -genkey -noout -out key.pem").ok();
+    let _ = made.silent();
+    assert!(String::from_utf8_lossy(&device.read("key.pem")).starts_with("-----BEGIN TSS2 PRIVATE KEY-----"));
+    let _ = Activation::KeyrivetFirst.openssl(&device, "req -new -key key.pem -subj /CN=x -out x.csr").ok();
+    let _ = plain_openssl(&device, "req -in x.csr -noout -verify").ok().says("verify OK");
+}
+
+#[test]
+fn the_tpm_seeds_other_generators_where_that_is_asked_for() {
+    let device = Device::new();
+    let configuration = Activation::DefaultFirst.configuration(&device);
+    let text = std::fs::read_to_string(&configuration).expect("it was written a moment ago");
+    let random = "[random]\nseed = TPM2-RNG\nseed_properties = provider=keyrivet\n";
+    device.write("seed.cnf", text.replacen("[init]\n", "[init]\nrandom = random\n", 1) + random);
+    let rand = || device.command("openssl").env("OPENSSL_CONF", "seed.cnf").args(["rand", "-hex", "100"]).run().ok();
+    let cost = device.cost_of(|| assert_ne!(rand().stdout(), rand().stdout()));
+    assert!(cost.len() >= 2 && cost.iter().all(|name| name == "GetRandom"), "{cost:?}");
+}
+
+#[test]
+fn a_storage_root_key_that_the_lockout_covers_is_no_parent_of_unattended_keys() {
+    let device = Device::new();
+    // What tpm2-tools make without a word about noda.
+    tools(&device, "tpm2_createprimary -Q -C o -G ecc256 -c srk.ctx");
+    tools(&device, "tpm2_evictcontrol -Q -C o -c srk.ctx 0x81000001");
+    let _ = run(&device, &format!("{MAKE_EC} -out key.pem")).ok();
+    for _ in 0..3 {
+        let _ = run(&device, "dgst -sha256 -sign key.pem -out s openssl.cnf").ok();
+        device.cut_power();
+        device.start_tpm();
+    }
+    let _ = device.run(&["tpm2_getcap", "properties-variable"]).ok().says("TPM2_PT_LOCKOUT_COUNTER: 0x0");
+}
+
+#[test]
+fn a_storage_root_key_with_an_authorisation_value_is_named() {
+    let device = Device::new();
+    let storage = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    tools(&device, &format!("tpm2_createprimary -Q -C o -G ecc256 -a {storage} -p secret -c srk.ctx"));
+    tools(&device, "tpm2_evictcontrol -Q -C o -c srk.ctx 0x81000001");
+    let said = "the storage root key at 0x81000001 has an authorisation value";
+    let _ = run(&device, &format!("{MAKE_EC} -out key.pem")).fails_with(said);
+    let mut command = device.command("pkcs11-tool");
+    command.env("KEYRIVET_LOG", "error").args(["--module", &device.module(), "--init-token", "--slot-index", "0"]);
+    let _ = command.args(["--label", "x", "--so-pin", "12345678"]).run().fails_with(said);
+}

@@ -231,3 +231,29 @@ fn public_keys_are_written_in_every_usual_form() {
     let _ = Activation::DefaultFirst.openssl(&device, made).ok();
     let _ = Activation::DefaultFirst.openssl(&device, "pkey -in made.der -noout -text").ok().says("in the TPM");
 }
+
+#[test]
+fn lines_of_any_length_and_lengths_of_any_form_are_read() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", "");
+    token.generate("EC:prime256v1", "ec", "01");
+    device.new_key_file(["EC", "group:P-256"], "key.pem");
+    let text = String::from_utf8(device.read("key.pem")).unwrap();
+    let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+    let uri = token.uri("ec");
+    let version = "PKCS#11 Provider URI v1.0";
+    // As recipes write it by printf: each length in two bytes.
+    let lengths = [version.len() + uri.len() + 8, version.len(), uri.len()].map(|length| (length as u16).to_be_bytes());
+    let element = |tag: u8, length: [u8; 2], content: &[u8]| [&[tag, 0x82], &length[..], content].concat();
+    let elements = [element(0x1a, lengths[1], version.as_bytes()), element(0x0c, lengths[2], uri.as_bytes())].concat();
+    device.write("uri.der", element(0x30, lengths[0], &elements));
+    let wrapped: String = plain_openssl(&device, "base64 -A -in uri.der").ok().stdout().split_whitespace().collect();
+    for (label, body) in [("TSS2 PRIVATE KEY", &body), ("PKCS#11 PROVIDER URI", &wrapped)] {
+        for width in [16, 60, 64, 76, 400, 5000] {
+            let lines: Vec<_> = body.as_bytes().chunks(width).map(String::from_utf8_lossy).collect();
+            device.write("key.pem", format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n")));
+            requests(&device);
+            let _ = device.keyrivet(&["jwt", "--aud", "x", "--key", "key.pem"]).ok();
+        }
+    }
+}

@@ -254,3 +254,50 @@ fn the_prompt_for_a_pin_names_the_token() {
         .ok();
     let _ = plain_openssl(&device, "dgst -sha256 -verify key.pub -signature s openssl.cnf").ok();
 }
+
+#[test]
+fn a_wrong_pin_is_tried_once_however_many_keys_the_uri_names() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", "123456");
+    for (label, id) in [("a", "01"), ("b", "02"), ("c", "03")] {
+        token.generate("EC:prime256v1", label, id);
+    }
+    device.write("gateway.pin", "654321");
+    let uri = format!("pkcs11:token=gateway;type=private?pin-source=file:{}", device.path("gateway.pin").display());
+    for activation in ALL {
+        device.mark();
+        let _ = activation.openssl(&device, &format!("storeutl {uri}")).fails_with("PIN is wrong");
+        assert_eq!(device.attacks(), ["Unseal!98e"], "{activation:?}");
+        let _ = device.run(&["tpm2_dictionarylockout", "-c"]).ok();
+    }
+    // What needs no PIN comes all the same.
+    let uri = uri.replace(";type=private", "");
+    let _ = Activation::DefaultFirst.openssl(&device, &format!("storeutl {uri}")).fails().says("Total found: 3");
+}
+
+#[test]
+fn a_certificate_in_nv_with_an_authorisation_value_of_its_own_costs_no_try() {
+    let device = Device::new();
+    let request =
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -subj /CN=x -outform DER";
+    let _ = plain_openssl(&device, &format!("{request} -out cert.der")).ok();
+    let size = device.read("cert.der").len();
+    tools(&device, &format!("tpm2_nvdefine -Q -C o -s {size} -a ownerread|authread|ownerwrite -p secret 0x1c00010"));
+    tools(&device, "tpm2_nvwrite -Q -C o -i cert.der 0x1c00010");
+    device.mark();
+    let _ = Activation::DefaultFirst.openssl(&device, "storeutl handle:0x01c00010").ok().says("0: Certificate");
+    assert!(device.attacks().is_empty(), "{:?}", device.attacks());
+}
+
+#[test]
+fn an_authorisation_value_is_never_used_without_a_salt() {
+    let device = Device::new();
+    persistent_key(&device, "ecc256", "secret");
+    // No token was made, so there is no storage root key either.
+    let cost = device.cost_of(|| {
+        let sign = format!("dgst -sha256 -sign handle:{HANDLE}?pin-value=secret -out s openssl.cnf");
+        let _ = Activation::DefaultFirst.openssl(&device, &sign).ok();
+    });
+    let started = cost.iter().position(|name| name == "StartAuthSession").expect("there is a session");
+    assert_eq!(cost[started - 1], "CreatePrimary", "{cost:?}");
+}

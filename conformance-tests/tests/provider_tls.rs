@@ -86,3 +86,16 @@ fn handshake(device: &Device, activation: Activation, options: &str) -> (String,
     let cost = device.commands();
     (format!("{said}\nserver: {}", server.output()), cost)
 }
+
+#[test]
+fn every_name_of_a_group_that_programs_use_is_known() {
+    let device = Device::new();
+    for activation in ALL {
+        for group in ["P-256", "secp256r1", "prime256v1", "P-384", "secp384r1", "P-521", "secp521r1", "X25519"] {
+            // Nobody listens there: what is wrong with the group is said before.
+            let refused =
+                activation.openssl(&device, &format!("s_client -groups {group} -connect 127.0.0.1:1")).fails();
+            assert!(refused.stderr().contains("onnect"), "{activation:?} {group}: {refused}");
+        }
+    }
+}

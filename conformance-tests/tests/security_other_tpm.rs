@@ -87,3 +87,24 @@ fn the_private_key_is_not_exported_by_anything() {
 fn sign(device: &Device, key: &str) -> conformance_tests::Output {
     device.openssl(&["dgst", "-sha256", "-sign", key, "-out", "signature", "openssl.cnf"])
 }
+
+#[test]
+fn a_storage_root_key_that_was_only_removed_is_told_from_a_cleared_tpm() {
+    let device = Device::new();
+    let (gateway, sensor) = (Token::new(&device, "gateway", "123456"), Token::new(&device, "sensor", ""));
+    gateway.generate("EC:prime256v1", "key", "01");
+    sensor.generate("EC:prime256v1", "key", "01");
+    let _ = device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "0x81000001"]).ok();
+    for token in [&gateway, &sensor] {
+        let _ = sign(&device, &token.uri("key")).fails_with("was removed from 0x81000001");
+    }
+    // What the message says to do.
+    let storage = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    let make = ["tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc256", "-c", "srk.ctx", "-a", storage];
+    let _ = device.run(&make).ok();
+    let _ = device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "srk.ctx", "0x81000001"]).ok();
+    let _ = device.run(&["tpm2_flushcontext", "-t"]).ok();
+    for token in [&gateway, &sensor] {
+        let _ = sign(&device, &token.uri("key")).ok();
+    }
+}

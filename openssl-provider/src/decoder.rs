@@ -6,10 +6,10 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use der::asn1::{ObjectIdentifier, Utf8StringRef};
-use der::{AnyRef, Decode, Reader as _, Sequence, SliceReader, Tag, Tagged as _};
+use der::asn1::ObjectIdentifier;
+use der::{Decode as _, SliceReader, Tag};
 use keyrivet_core::tss2_pem::{self, Tss2Key};
-use keyrivet_core::uri::Pkcs11Uri;
+use keyrivet_core::uri::{self, Pkcs11Uri};
 use keyrivet_core::{Error, Result};
 
 use crate::ffi::callback::{Callback, Passphrase};
@@ -23,10 +23,6 @@ use crate::store::{Store, open_token};
 
 /// More than any key file of ours.
 const LIMIT: usize = 1 << 16;
-/// The PEM label that pkcs11-provider gave to files with a URI.
-const URI_LABEL: &str = "PKCS#11 PROVIDER URI";
-/// What such a file says first.
-const URI_VERSION: &str = "PKCS#11 Provider URI v1.0";
 /// The arc of `TPMKey` types (draft-bottomley-tpm2-keys, 3.1).
 const TPM_KEY_ARC: &str = "2.23.133.10.1.";
 
@@ -41,7 +37,7 @@ pub(crate) enum Structure {
 
 /// The PEM labels that are ours, each with the structure name that our DER decoders have in their properties.
 const LABELS: [(&str, &str, Structure); 2] =
-    [(tss2_pem::PEM_LABEL, "TSS2", Structure::Tss2), (URI_LABEL, "pkcs11-uri", Structure::Uri)];
+    [(tss2_pem::PEM_LABEL, "TSS2", Structure::Tss2), (uri::PEM_LABEL, "pkcs11-uri", Structure::Uri)];
 
 impl Structure {
     /// Whether a selection of OpenSSL's can be had from such a file.
@@ -57,9 +53,9 @@ impl Structure {
     fn check(self, content: &[u8]) -> Result<()> {
         match self {
             Self::Tss2 => Tss2Key::from_der(content).map(drop),
-            Self::Uri => match wrapped_uri(content)? {
+            Self::Uri => match Pkcs11Uri::from_file(content)? {
                 Some(_) => Ok(()),
-                None => Err(malformed(URI_LABEL, "it holds something else")),
+                None => Err(malformed(uri::PEM_LABEL, "it holds something else")),
             },
         }
     }
@@ -140,19 +136,11 @@ fn key(
     match structure {
         Structure::Tss2 if is_tpm_key(content) => tss2_key(provider, family, content, passphrase),
         Structure::Tss2 => Ok(None),
-        Structure::Uri => match wrapped_uri(content)? {
+        Structure::Uri => match Pkcs11Uri::from_file(content)? {
             Some(uri) => uri_key(provider, family, uri, selection, passphrase),
             None => Ok(None),
         },
     }
-}
-
-/// The first element of a DER sequence, and what follows it.
-fn first_of_sequence(der: &[u8]) -> Option<(AnyRef<'_>, SliceReader<'_>)> {
-    let sequence = AnyRef::from_der(der).ok().filter(|any| any.tag() == Tag::Sequence)?;
-    let mut reader = SliceReader::new(sequence.value()).ok()?;
-    let first = AnyRef::decode(&mut reader).ok()?;
-    Some((first, reader))
 }
 
 /// Whether DER says to be a `TPMKey`, well-formed or not.
@@ -191,25 +179,6 @@ pub(crate) fn key_of_file(provider: &Arc<Provider>, file: &Tss2Key, passphrase: 
         key.authorise(value);
     }
     Ok(ProviderKey::private(Arc::clone(provider), key))
-}
-
-/// SEQUENCE { VisibleString "PKCS#11 Provider URI v1.0", UTF8String uri }.
-#[derive(Sequence)]
-struct WrappedUri<'a> {
-    version: AnyRef<'a>,
-    uri: Utf8StringRef<'a>,
-}
-
-/// The URI in such a file, `None` if it is something else.
-fn wrapped_uri(der: &[u8]) -> Result<Option<Pkcs11Uri>> {
-    let ours = first_of_sequence(der).is_some_and(|(first, rest)| {
-        first.tag() == Tag::VisibleString && first.value() == URI_VERSION.as_bytes() && !rest.is_finished()
-    });
-    if !ours {
-        return Ok(None);
-    }
-    let wrapped = WrappedUri::from_der(der).map_err(|error| malformed(URI_LABEL, error))?;
-    Pkcs11Uri::parse(wrapped.uri.as_str()).map(Some)
 }
 
 fn uri_key(

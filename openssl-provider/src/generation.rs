@@ -17,7 +17,6 @@ use crate::ffi::core_abi::*;
 use crate::ffi::params::{Descriptor, Kind, Param, Params};
 use crate::key::{Family, Material, ProviderKey, hash_by_name};
 use crate::provider::Provider;
-use crate::store::tokens;
 use crate::tls::{self, Ephemeral};
 use crate::tpm_uri;
 
@@ -287,10 +286,11 @@ impl Generation {
 
     /// Takes the parameters of another key.
     ///
-    /// Whoever makes a key after the model of another wants it to agree with that one on a secret, once (TLS, CMS).
+    /// Whoever makes a key after the model of somebody else's wants it to agree with that one on a secret, once (TLS, CMS).
     pub(crate) fn set_template(&mut self, template: &ProviderKey) -> bool {
         self.curve = template.curve().or(self.curve);
-        self.ephemeral |= template.is_ephemeral() || template.public_key().is_some();
+        let of_somebody_else = template.public_key().is_some() && template.private_key().is_none();
+        self.ephemeral |= template.is_ephemeral() || of_somebody_else;
         template.family() == self.family
     }
 
@@ -381,7 +381,7 @@ impl Generation {
 
 /// The token that the URI names, if it names exactly one.
 fn one_token(provider: &Provider, uri: &Pkcs11Uri) -> Result<Arc<Token>> {
-    let mut matching = tokens(provider, uri)?.into_iter();
+    let mut matching = provider.keyrivet()?.tokens_named(uri)?.into_iter();
     match (matching.next(), matching.next()) {
         (Some(token), None) => Ok(token),
         (Some(_), Some(_)) => Err(Error::Malformed {

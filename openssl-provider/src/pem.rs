@@ -1,6 +1,6 @@
 //! One PEM block out of a stream (RFC 7468), and no line more: what follows it is the next reader's.
 
-use keyrivet_core::{Error, Result};
+use keyrivet_core::{Error, Result, pem};
 
 use crate::ffi::core::Bio;
 
@@ -48,9 +48,7 @@ impl Block {
         if !self.complete {
             return Err(malformed("its PEM block has no end".into()));
         }
-        let text = format!("{}\n", self.text);
-        let (label, content) =
-            der::pem::decode_vec(text.as_bytes()).map_err(|error| malformed(format!("its PEM block: {error}")))?;
+        let (label, content) = pem::decode(&self.text).map_err(|error| malformed(error.to_string()))?;
         if label == self.label { Ok(content) } else { Err(malformed("its PEM block's label is odd".into())) }
     }
 }

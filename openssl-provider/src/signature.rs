@@ -92,6 +92,7 @@ impl Signature {
         if purpose == Purpose::Sign && !key.private_key().is_some_and(Key::may_sign) {
             return Err(Error::Unsupported("signing with a key that the TPM does not let sign".into()));
         }
+        self.rsa = RsaSettings::DEFAULT;
         if key.family() == Family::RsaPss {
             self.rsa.padding = Padding::Pss;
             self.hash = key.pss_limits().map(|limits| limits.hash).or(self.hash);
@@ -114,6 +115,8 @@ impl Signature {
         self.start(purpose, key, params)?;
         self.takes_messages = true;
         let hash = *self.hash.get_or_insert(HashAlgorithm::Sha256);
+        // Now, so that libssl, which asks by this, can agree on another.
+        self.refuse_old_hash(Some(hash))?;
         match digest {
             Some(digest) if digest != hash => Err(self.wrong_hash(digest)),
             _ => self.check_limits(),

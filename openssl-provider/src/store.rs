@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use keyrivet_core::object::{Attributes, Body, Object, Part, Query};
+use keyrivet_core::object::{Body, Object, Part};
 use keyrivet_core::public_key::PublicKey;
-use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
+use keyrivet_core::token::{Token, User, UserPin};
 use keyrivet_core::uri::{Pkcs11Uri, UriType};
 use keyrivet_core::{Error, Result};
 
@@ -18,11 +18,6 @@ use crate::ffi::params::{Descriptor, Kind, ParamList, Params};
 use crate::key::{Family, ProviderKey};
 use crate::provider::Provider;
 use crate::tpm_uri::{self, TpmObject};
-
-/// What the PKCS#11 module says of itself, and of its slots (the slot of a token names its serial number).
-const MANUFACTURER: &str = "Keyrivet";
-const LIBRARY: &str = "Keyrivet TPM 2.0 token";
-const SLOT: &str = "TPM 2.0, token ";
 
 /// One thing to be loaded.
 enum Entry {
@@ -88,6 +83,8 @@ pub(crate) struct Store {
     uri: Option<Pkcs11Uri>,
     wish: Wish,
     entries: VecDeque<Entry>,
+    /// The last object could not be loaded, which programs hear of only before the end.
+    stumbled: bool,
 }
 
 impl Store {
@@ -96,7 +93,7 @@ impl Store {
         match tpm_uri::objects(&provider, uri)? {
             Some(objects) => {
                 let entries = objects.into_iter().map(Entry::Tpm).collect();
-                Ok(Self { provider, uri: None, wish: Wish::default(), entries })
+                Ok(Self { provider, uri: None, wish: Wish::default(), entries, stumbled: false })
             }
             None => Self::open_pkcs11(provider, Pkcs11Uri::parse(uri)?),
         }
@@ -104,7 +101,7 @@ impl Store {
 
     /// Finds what a `pkcs11:` URI names. Costs no TPM command and needs no PIN.
     pub(crate) fn open_pkcs11(provider: Arc<Provider>, uri: Pkcs11Uri) -> Result<Self> {
-        let tokens = tokens(&provider, &uri)?;
+        let tokens = provider.keyrivet()?.tokens_named(&uri)?;
         if tokens.is_empty() {
             return Err(Error::NotFound(format!("a token that matches the URI{}", described(uri.token.as_deref()))));
         }
@@ -114,13 +111,14 @@ impl Store {
                 continue;
             }
             for token in &tokens {
-                entries.extend(objects(token, &uri, part)?.into_iter().filter_map(|object| entry(token, object, part)));
+                entries
+                    .extend(token.find_named(&uri, part)?.into_iter().filter_map(|object| entry(token, object, part)));
             }
         }
         if entries.is_empty() && (uri.object.is_some() || uri.id.is_some() || uri.kind.is_some()) {
             return Err(Error::NotFound(format!("an object that matches the URI{}", described(uri.object.as_deref()))));
         }
-        Ok(Self { provider, uri: Some(uri), wish: Wish::default(), entries })
+        Ok(Self { provider, uri: Some(uri), wish: Wish::default(), entries, stumbled: false })
     }
 
     /// The provider it belongs to.
@@ -178,11 +176,17 @@ impl Store {
 
     /// Whether nothing is left.
     pub(crate) fn is_at_end(&self) -> bool {
-        !self.entries.iter().any(|entry| self.wish.allows(entry))
+        !self.stumbled && !self.entries.iter().any(|entry| self.wish.allows(entry))
     }
 
     /// Gives the next object; says whether it was taken.
     pub(crate) fn load(&mut self, taker: &Callback, passphrase: &Passphrase) -> Result<bool> {
+        let loaded = self.load_next(taker, passphrase);
+        self.stumbled = loaded.is_err();
+        loaded
+    }
+
+    fn load_next(&mut self, taker: &Callback, passphrase: &Passphrase) -> Result<bool> {
         match self.next() {
             Some(Entry::Certificate { der, .. }) => Ok(give_certificate(&der, taker)),
             Some(Entry::Tpm(TpmObject::Name(uri))) => {
@@ -201,9 +205,23 @@ impl Store {
                     }
                 }
             }
-            Some(entry) => Ok(self.key(entry, passphrase)?.is_some_and(|key| taker.give_key(key))),
+            Some(entry) => {
+                let token = if let Entry::PrivateKey(token, _) = &entry { Some(Arc::clone(token)) } else { None };
+                let key = self.key(entry, passphrase).inspect_err(|_| self.give_up(token.as_ref()))?;
+                Ok(key.is_some_and(|key| taker.give_key(key)))
+            }
             None => Ok(false),
         }
+    }
+
+    /// Passes over the other keys of a token that could not be opened: to try a wrong PIN for each of them would use up the tries
+    /// that the TPM allows.
+    fn give_up(&mut self, token: Option<&Arc<Token>>) {
+        let closed = token.filter(|token| !token.is_open());
+        self.entries.retain(|entry| match (entry, closed) {
+            (Entry::PrivateKey(token, _), Some(closed)) => !Arc::ptr_eq(token, closed),
+            _ => true,
+        });
     }
 
     /// The first key, if it is of this type.
@@ -273,38 +291,6 @@ pub(crate) fn open_token(token: &Token, uri: Option<&Pkcs11Uri>, passphrase: &Pa
     token.login(User::User, &pin)
 }
 
-/// The tokens that a URI names.
-pub(crate) fn tokens(provider: &Provider, uri: &Pkcs11Uri) -> Result<Vec<Arc<Token>>> {
-    if !names_library(uri) {
-        return Ok(Vec::new());
-    }
-    let mut tokens = provider.keyrivet()?.tokens()?;
-    tokens.retain(|token| names_token(uri, &token.info()));
-    Ok(tokens)
-}
-
-fn is(wanted: &Option<String>, found: &str) -> bool {
-    wanted.as_deref().is_none_or(|wanted| wanted == found)
-}
-
-fn names_library(uri: &Pkcs11Uri) -> bool {
-    let number = |text: &str| text.parse().unwrap_or(0);
-    let version = (number(env!("CARGO_PKG_VERSION_MAJOR")), number(env!("CARGO_PKG_VERSION_MINOR")));
-    is(&uri.library_manufacturer, MANUFACTURER)
-        && is(&uri.library_description, LIBRARY)
-        && uri.library_version.is_none_or(|wanted| wanted == version)
-}
-
-fn names_token(uri: &Pkcs11Uri, info: &TokenInfo) -> bool {
-    is(&uri.token, &info.label)
-        && is(&uri.serial, &info.serial)
-        && is(&uri.manufacturer, &info.manufacturer)
-        && is(&uri.model, &info.model)
-        && uri.slot_id.is_none_or(|slot| slot == u64::from(info.slot))
-        && is(&uri.slot_manufacturer, MANUFACTURER)
-        && is(&uri.slot_description, &format!("{SLOT}{}", info.serial))
-}
-
 fn described(name: Option<&str>) -> String {
     name.map_or_else(String::new, |name| format!(" ('{name}')"))
 }
@@ -319,17 +305,6 @@ fn named_by_type(uri: &Pkcs11Uri, part: Part) -> bool {
         Part::Certificate => kind == UriType::Certificate,
         Part::Data => kind == UriType::Data,
     }
-}
-
-fn objects(token: &Token, uri: &Pkcs11Uri, part: Part) -> Result<Vec<Arc<Object>>> {
-    let query = Query { part: Some(part), id: uri.id.clone(), label: uri.object.clone() };
-    let mut found = token.find(&query)?;
-    found.retain(|object| object.attributes(part).is_some_and(|attributes| named(uri, attributes)));
-    Ok(found)
-}
-
-fn named(uri: &Pkcs11Uri, attributes: &Attributes) -> bool {
-    is(&uri.object, &attributes.label) && uri.id.as_ref().is_none_or(|id| *id == attributes.id)
 }
 
 fn entry(token: &Arc<Token>, object: Arc<Object>, part: Part) -> Option<Entry> {

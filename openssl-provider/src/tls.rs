@@ -23,8 +23,8 @@ use crate::ffi::params::ParamList;
 pub(crate) const GROUPS: &str = "TLS-GROUP";
 
 struct Group {
-    /// Both names that applications use.
-    names: [&'static str; 2],
+    /// The names that applications use.
+    names: &'static [&'static str],
     /// What libssl calls it towards the provider.
     internal: &'static str,
     curve: Curve,
@@ -33,14 +33,19 @@ struct Group {
 }
 
 const TABLE: [Group; 3] = [
-    Group { names: ["secp256r1", "P-256"], internal: "keyrivet-tls-secp256r1", curve: Curve::P256, id: 23 },
-    Group { names: ["secp384r1", "P-384"], internal: "keyrivet-tls-secp384r1", curve: Curve::P384, id: 24 },
-    Group { names: ["secp521r1", "P-521"], internal: "keyrivet-tls-secp521r1", curve: Curve::P521, id: 25 },
+    Group {
+        names: &["secp256r1", "P-256", "prime256v1"],
+        internal: "keyrivet-tls-secp256r1",
+        curve: Curve::P256,
+        id: 23,
+    },
+    Group { names: &["secp384r1", "P-384"], internal: "keyrivet-tls-secp384r1", curve: Curve::P384, id: 24 },
+    Group { names: &["secp521r1", "P-521"], internal: "keyrivet-tls-secp521r1", curve: Curve::P521, id: 25 },
 ];
 
 /// The groups as libssl wants them told.
 pub(crate) fn groups() -> impl Iterator<Item = ParamList> {
-    TABLE.iter().flat_map(|group| group.names.map(|name| described(group, name)))
+    TABLE.iter().flat_map(|group| group.names.iter().map(|name| described(group, name)))
 }
 
 fn described(group: &Group, name: &str) -> ParamList {

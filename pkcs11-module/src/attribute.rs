@@ -94,9 +94,10 @@ enum Access {
     Bytes(fn(&Attributes) -> &[u8], fn(&mut Attributes, &[u8])),
     /// What the object is decides it. A value that is given must be the one that comes out.
     Derived(fn(&View) -> Result<Vec<u8>>),
-    /// The same for a flag and for a number, whose values have a form.
-    DerivedFlag(fn(&View) -> Result<bool>),
+    /// The same for a number, whose values have a form.
     DerivedNumber(fn(&View) -> Result<CK_ULONG>),
+    /// A flag that is the same for all such objects.
+    Fixed(bool),
     /// The object is made of it, in a way of its own.
     Made(fn(&View) -> Result<Vec<u8>>, fn(&mut Draft, &[u8]) -> Result<()>),
     /// A secret that is shown where the object lets it out, which no key in the TPM does.
@@ -105,7 +106,7 @@ enum Access {
     Ignored,
 }
 
-use Access::{Bytes, Date, Derived, DerivedFlag, DerivedNumber, Flag, Ignored, Made, Secret, Text};
+use Access::{Bytes, Date, Derived, DerivedNumber, Fixed, Flag, Ignored, Made, Secret, Text};
 
 macro_rules! row {
     ($kind:ident, $of:expr, $uses:expr, $access:expr $(,)?) => {
@@ -159,7 +160,7 @@ static TABLE: &[Row] = &[
     row!(CKA_START_DATE, KEYS, ANY, Date(|a| &a.start_date, |a, v| a.start_date = v)),
     row!(CKA_END_DATE, KEYS, ANY, Date(|a| &a.end_date, |a, v| a.end_date = v)),
     row!(CKA_DERIVE, KEYS, ANY, Flag(|a| a.derive, |a, v| a.derive = v)),
-    row!(CKA_LOCAL, KEYS, READ, DerivedFlag(|v| v.is_local())),
+    row!(CKA_LOCAL, KEYS, READ, Derived(|v| v.is_local().map(flag_bytes))),
     row!(CKA_KEY_GEN_MECHANISM, KEYS, READ, DerivedNumber(generation_mechanism)),
     row!(CKA_ALLOWED_MECHANISMS, KEYS, NEW, Made(allowed_mechanisms, set_allowed_mechanisms)),
     row!(CKA_SUBJECT, PAIRS, ANY, Bytes(|a| &a.subject, |a, v| a.subject = v.into())),
@@ -170,17 +171,17 @@ static TABLE: &[Row] = &[
     row!(CKA_VERIFY, PUBLIC, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
     row!(CKA_VERIFY_RECOVER, PUBLIC, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
     row!(CKA_WRAP, PUBLIC, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
-    row!(CKA_ENCAPSULATE, PUBLIC, ANY, DerivedFlag(|_| Ok(false))),
+    row!(CKA_ENCAPSULATE, PUBLIC, ANY, Fixed(false)),
     // Private keys.
     row!(CKA_DECRYPT, PRIVATE | SECRET, ANY, Flag(|a| a.decrypt, |a, v| a.decrypt = v)),
     row!(CKA_SIGN, PRIVATE | SECRET, ANY, Flag(|a| a.sign, |a, v| a.sign = v)),
     row!(CKA_SIGN_RECOVER, PRIVATE, ANY, Flag(|a| a.sign_recover, |a, v| a.sign_recover = v)),
     row!(CKA_UNWRAP, PRIVATE | SECRET, ANY, Flag(|a| a.unwrap, |a, v| a.unwrap = v)),
-    row!(CKA_DECAPSULATE, PRIVATE, ANY, DerivedFlag(|_| Ok(false))),
-    row!(CKA_SENSITIVE, PRIVATE, ANY | STAYS_TRUE, DerivedFlag(|_| Ok(true))),
-    row!(CKA_EXTRACTABLE, PRIVATE, ANY | STAYS_FALSE, DerivedFlag(|_| Ok(false))),
-    row!(CKA_ALWAYS_SENSITIVE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
-    row!(CKA_NEVER_EXTRACTABLE, PRIVATE, READ, DerivedFlag(|v| v.is_local())),
+    row!(CKA_DECAPSULATE, PRIVATE, ANY, Fixed(false)),
+    row!(CKA_SENSITIVE, PRIVATE, ANY | STAYS_TRUE, Fixed(true)),
+    row!(CKA_EXTRACTABLE, PRIVATE, ANY | STAYS_FALSE, Fixed(false)),
+    row!(CKA_ALWAYS_SENSITIVE, PRIVATE, READ, Derived(|v| v.is_local().map(flag_bytes))),
+    row!(CKA_NEVER_EXTRACTABLE, PRIVATE, READ, Derived(|v| v.is_local().map(flag_bytes))),
     row!(
         CKA_WRAP_WITH_TRUSTED,
         PRIVATE | SECRET,
@@ -202,8 +203,8 @@ static TABLE: &[Row] = &[
     row!(CKA_WRAP, SECRET, ANY, Flag(|a| a.wrap, |a, v| a.wrap = v)),
     row!(CKA_SENSITIVE, SECRET, ANY | STAYS_TRUE, Flag(|a| a.sensitive, |a, v| a.sensitive = v)),
     row!(CKA_EXTRACTABLE, SECRET, ANY | STAYS_FALSE, Flag(|a| a.extractable, |a, v| a.extractable = v)),
-    row!(CKA_ALWAYS_SENSITIVE, SECRET, READ, DerivedFlag(|v| v.was_always_sensitive())),
-    row!(CKA_NEVER_EXTRACTABLE, SECRET, READ, DerivedFlag(|v| v.was_never_extractable())),
+    row!(CKA_ALWAYS_SENSITIVE, SECRET, READ, Derived(|v| v.was_always_sensitive().map(flag_bytes))),
+    row!(CKA_NEVER_EXTRACTABLE, SECRET, READ, Derived(|v| v.was_never_extractable().map(flag_bytes))),
     row!(CKA_VALUE, SECRET, NEED_CREATE, Secret(|d, v| d.set_value(v))),
     row!(
         CKA_VALUE_LEN,
@@ -286,11 +287,11 @@ fn write_one(draft: &mut Draft, kind: CK_ATTRIBUTE_TYPE, value: &[u8], uses: Use
         Date(_, set) => set(&mut draft.attributes, date(value)?),
         Bytes(_, set) => set(&mut draft.attributes, value),
         Made(_, set) | Secret(set) => set(draft, value)?,
-        DerivedFlag(_) => {
-            // Where a flag stays as it is, an object that decides it has it so from the beginning.
-            let changed = if flag(value)? { STAYS_FALSE } else { STAYS_TRUE };
-            if uses & (CHANGE | COPY) != 0 && row.uses & changed != 0 {
-                return Err(Error(CKR_ATTRIBUTE_READ_ONLY));
+        Fixed(is) => {
+            if flag(value)? != *is {
+                let stays = row.uses & if *is { STAYS_TRUE } else { STAYS_FALSE } != 0;
+                let changes = uses & (CHANGE | COPY) != 0;
+                return Err(Error(if changes && stays { CKR_ATTRIBUTE_READ_ONLY } else { CKR_TEMPLATE_INCONSISTENT }));
             }
         }
         DerivedNumber(_) => {
@@ -305,7 +306,6 @@ fn write_one(draft: &mut Draft, kind: CK_ATTRIBUTE_TYPE, value: &[u8], uses: Use
 pub(crate) fn check_derived(view: &View, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Result<()> {
     let actual = match find(kind, view.kinds()?).map(|row| &row.access) {
         Some(Derived(read)) => read(view)?,
-        Some(DerivedFlag(read)) => flag_bytes(read(view)?),
         Some(DerivedNumber(read)) => number_bytes(read(view)?),
         _ => return Ok(()),
     };
@@ -351,7 +351,7 @@ impl Row {
             Text(get, _) | Date(get, _) => get(view.attributes()?).as_bytes().to_vec(),
             Bytes(get, _) => get(view.attributes()?).to_vec(),
             Derived(get) | Made(get, _) => get(view)?,
-            DerivedFlag(get) => flag_bytes(get(view)?),
+            Fixed(is) => flag_bytes(*is),
             DerivedNumber(get) => number_bytes(get(view)?),
             Secret(_) => return Ok(view.secret().map_or(Value::Sensitive, |value| Value::Bytes(value.clone()))),
             Ignored => Vec::new(),

@@ -70,7 +70,11 @@ impl Session {
                 let der = draft.value.map(|value| value.to_vec()).unwrap_or_default();
                 Body::Certificate { der, attributes: draft.attributes }
             }
-            _ => Body::PublicKey { public_key: draft.public_key()?, local: false, attributes: draft.attributes },
+            _ => {
+                let public_key = draft.public_key()?;
+                public_key.check()?;
+                Body::PublicKey { public_key, local: false, attributes: draft.attributes }
+            }
         };
         Ok(Object { id, body })
     }

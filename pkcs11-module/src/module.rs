@@ -77,13 +77,20 @@ impl Module {
     ///
     /// "The list of slots is static until C_GetSlotList is called with a NULL buffer" (PKCS#11 3.2, C_GetSlotList).
     pub(crate) fn refresh_slots(&self) {
-        // A store that cannot be read has no tokens; the core's error says why, and the module goes on.
-        let listed = self.keyrivet.tokens().and_then(|tokens| Ok((self.keyrivet.free_slot(&tokens)?, tokens)));
-        let (free, tokens) = listed.unwrap_or_else(|error| {
-            log::write(Topic::Error, format_args!("{error}"));
-            (0, Vec::new())
-        });
+        // Locked while the store is read: what is listed is not older than what is there.
         let mut slots = self.slots.lock();
+        let listed = self.keyrivet.tokens().and_then(|tokens| Ok((self.keyrivet.free_slot(&tokens)?, tokens)));
+        let (free, tokens) = match listed {
+            Ok(listed) => listed,
+            // A store that cannot be read now has the tokens that it had; the core's error says why, and the module goes on.
+            Err(error) => {
+                log::write(Topic::Error, format_args!("{error}"));
+                if slots.is_empty() {
+                    slots.push(Arc::new(Slot::free(0)));
+                }
+                return;
+            }
+        };
         let mut current: Vec<_> = tokens
             .into_iter()
             .map(|token| {
@@ -91,6 +98,12 @@ impl Module {
                 known.cloned().unwrap_or_else(|| Arc::new(Slot::with_token(token)))
             })
             .collect();
+        // Nor does a token go that somebody has sessions with: found again later, it would be a second one.
+        let in_use = |slot: &&Arc<Slot>| slot.session_count().all > 0;
+        let missed = |slot: &&Arc<Slot>| !current.iter().any(|listed| listed.id() == slot.id());
+        let kept: Vec<_> = slots.iter().filter(in_use).filter(missed).cloned().collect();
+        current.extend(kept);
+        current.sort_by_key(|slot| slot.id());
         current.push(Arc::new(Slot::free(free.into())));
         *slots = current;
     }
@@ -118,11 +131,14 @@ impl Module {
             keyrivet_core::Error::NotFound(_) => Error(CKR_SLOT_ID_INVALID),
             other => other.into(),
         })?;
-        let made = Arc::new(Slot::with_token(token));
         let mut slots = self.slots.lock();
-        match slots.iter_mut().find(|slot| slot.id() == made.id()) {
-            Some(place) => *place = made,
-            None => slots.push(made),
+        // Another thread may have listed it already.
+        if !slots.iter().any(|slot| slot.holds(&token)) {
+            let made = Arc::new(Slot::with_token(token));
+            match slots.iter_mut().find(|slot| slot.id() == made.id()) {
+                Some(place) => *place = made,
+                None => slots.push(made),
+            }
         }
         Ok(())
     }

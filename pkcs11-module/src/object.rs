@@ -143,30 +143,20 @@ impl View {
     }
 
     /// Whether every attribute of the template has the value there, byte for byte.
-    fn matches(&self, template: &Template<'_>) -> Result<bool> {
-        for (kind, value) in template.iter() {
-            match attribute::read(self, kind)? {
-                Some(Value::Bytes(actual)) if *actual == value => {}
-                _ => return Ok(false),
-            }
-        }
-        Ok(true)
+    fn matches(&self, template: &Template<'_>) -> bool {
+        template.iter().all(|(kind, value)| match attribute::read(self, kind) {
+            Ok(Some(Value::Bytes(actual))) => *actual == value,
+            // One object of which something cannot be read must not keep the others from being found.
+            Ok(_) | Err(_) => false,
+        })
     }
 
     /// A key pair may be allowed only what its type, and its key in the TPM, can do. (Secret keys have more flags than
     /// mechanisms, and applications set them all.)
     fn check_usage(&self) -> Result<()> {
-        let Some(key) = self.object.public_key() else { return Ok(()) };
         let attributes = self.attributes()?;
+        check_usage(self.kinds()?, attributes)?;
         let (sign, decrypt) = key_usage(attributes);
-        let by_type = match KeyType::of(key) {
-            KeyType::Rsa => !attributes.derive,
-            _ => !(attributes.decrypt || attributes.unwrap || attributes.sign_recover),
-        };
-        // A login of its own needs an operation that waits for it, which these two are not.
-        // And it "may only be set to CK_TRUE when CKA_PRIVATE is also CK_TRUE" ("Private key objects").
-        let can_ask = attributes.private && !attributes.derive && !attributes.unwrap;
-        let by_login = !attributes.always_authenticate || can_ask;
         let by_tpm = match (&self.object.body, self.part) {
             (Body::KeyPair { key, .. }, Part::PrivateKey) => {
                 let area = key.public_area()?;
@@ -174,8 +164,24 @@ impl View {
             }
             _ => true,
         };
-        if by_type && by_tpm && by_login { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
+        if by_tpm { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
     }
+}
+
+/// As [`View::check_usage`], as far as it needs no key: whoever asks for the impossible does not wait for the TPM first.
+fn check_usage(of: Kinds, attributes: &Attributes) -> Result<()> {
+    let by_type = match of {
+        of if of & (attribute::PUBLIC_RSA | attribute::PRIVATE_RSA) != 0 => !attributes.derive,
+        of if of & (attribute::PUBLIC_EC | attribute::PRIVATE_EC) != 0 => {
+            !(attributes.decrypt || attributes.unwrap || attributes.sign_recover)
+        }
+        _ => true,
+    };
+    // A login of its own needs an operation that waits for it, which these two are not.
+    // And it "may only be set to CK_TRUE when CKA_PRIVATE is also CK_TRUE" ("Private key objects").
+    let can_ask = attributes.private && !attributes.derive && !attributes.unwrap;
+    let by_login = !attributes.always_authenticate || can_ask;
+    if by_type && by_login { Ok(()) } else { Err(Error(CKR_TEMPLATE_INCONSISTENT)) }
 }
 
 /// Whether a key's attributes ask for signing, and for decrypting or deriving.
@@ -221,7 +227,7 @@ impl Session {
         let mut found = Vec::new();
         for built_in in BuiltIn::of_class(class, &token.info()) {
             let view = self.slot().built_in(token, built_in);
-            if view.matches(template)? {
+            if view.matches(template) {
                 found.push(self.slot().handle_of_built_in(built_in, view.object.id));
             }
         }
@@ -250,7 +256,7 @@ impl Session {
             if view.attributes()?.private && !self.slot().is_open() {
                 continue;
             }
-            if view.matches(template)? {
+            if view.matches(template) {
                 found.push(self.slot().handle(object, part));
             }
         }
@@ -273,6 +279,7 @@ impl Session {
         if draft.attributes.private && unprotected {
             return Err(Error(CKR_TEMPLATE_INCONSISTENT));
         }
+        check_usage(draft.of, &draft.attributes)?;
         check_trusted(token, &draft.attributes)
     }
 

@@ -111,12 +111,13 @@ pub(crate) struct Operations {
     pub(crate) verify_signature: Operation<(Verification, Vec<u8>)>,
     pub(crate) encrypt: Operation<Cipher>,
     pub(crate) decrypt: Operation<Cipher>,
-    /// The `CKF_` flags of operations whose key wants a login of its own first (`CKA_ALWAYS_AUTHENTICATE`).
-    await_login: CK_FLAGS,
+    /// The operations, as `CKF_` flags in the order in which they began, whose key wants a login of its own first
+    /// (`CKA_ALWAYS_AUTHENTICATE`).
+    await_login: Vec<CK_FLAGS>,
 }
 
 /// The standard has no flag of its own for a verification whose signature was given first, and no other use for this.
-pub(crate) const VERIFY_SIGNATURE: CK_FLAGS = 1 << 29;
+pub(crate) const VERIFY_SIGNATURE: CK_FLAGS = 1 << 27;
 
 impl Operations {
     /// Ends operations without a result, by their `CKF_` flags of CK_MECHANISM_INFO (C_SessionCancel).
@@ -135,27 +136,30 @@ impl Operations {
         end(kinds, CKF_VERIFY | VERIFY_SIGNATURE, &mut self.verify_signature);
         end(kinds, CKF_ENCRYPT, &mut self.encrypt);
         end(kinds, CKF_DECRYPT, &mut self.decrypt);
-        self.await_login &= !kinds;
+        self.await_login.retain(|kind| kind & kinds == 0);
     }
 
     /// Notes whether an operation that begins wants a login of its own.
     pub(crate) fn set_await_login(&mut self, kind: CK_FLAGS, wanted: bool) {
-        self.await_login = self.await_login & !kind | if wanted { kind } else { 0 };
+        self.await_login.retain(|known| *known != kind);
+        if wanted {
+            self.await_login.push(kind);
+        }
     }
 
     /// Refuses an operation that still waits for its login.
     pub(crate) fn require_login(&self, kind: CK_FLAGS) -> Result<()> {
-        if self.await_login & kind == 0 { Ok(()) } else { Err(Error(CKR_USER_NOT_LOGGED_IN)) }
+        if self.await_login.contains(&kind) { Err(Error(CKR_USER_NOT_LOGGED_IN)) } else { Ok(()) }
     }
 
     /// Whether an operation waits for its login.
     pub(crate) fn awaits_login(&self) -> bool {
-        self.await_login != 0
+        !self.await_login.is_empty()
     }
 
-    /// An operation's own login was there.
+    /// The login of the operation that began last was there: it is for that one alone.
     pub(crate) fn log_in(&mut self) {
-        self.await_login = 0;
+        let _ = self.await_login.pop();
     }
 
     /// Whether an operation runs whose key cannot be saved with it.

@@ -88,7 +88,12 @@ impl Session {
         if !self.operations().awaits_login() {
             return Err(Error(CKR_OPERATION_NOT_INITIALIZED));
         }
-        self.slot.token()?.check_pin(User::User, pin)?;
+        self.slot.token()?.check_pin(User::User, pin).inspect_err(|error| {
+            // "CKR_PIN_LOCKED ... also logs the user out from the token" ("Private key objects").
+            if matches!(error, keyrivet_core::Error::PinLocked) {
+                let _ = self.slot.logout();
+            }
+        })?;
         self.operations().log_in();
         Ok(())
     }

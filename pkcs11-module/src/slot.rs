@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 use keyrivet_core::algorithm::{Digest, HashAlgorithm};
 use keyrivet_core::mutex::{Mutex, MutexGuard};
 use keyrivet_core::object::{Object, ObjectId, Part};
-use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
+use keyrivet_core::token::{Token, TokenInfo, User};
 
 use crate::built_in::BuiltIn;
 use crate::error::{Error, Result};
@@ -205,9 +205,6 @@ impl Slot {
             if count.all > count.read_write {
                 return Err(Error(CKR_SESSION_READ_ONLY_EXISTS));
             }
-        }
-        if user == User::User && token.info().user_pin == UserPin::NotInitialized {
-            return Err(Error(CKR_USER_PIN_NOT_INITIALIZED));
         }
         Ok(token.login(user, pin)?)
     }

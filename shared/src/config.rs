@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::environment::variable;
 use crate::error::{Error, Result};
 use crate::policy::PcrSelection;
 
@@ -118,7 +119,7 @@ impl Config {
     /// As [`Self::load`], with values of the host's own configuration (openssl.cnf's) for the keys `tcti`, `store` and
     /// `config`, the file. The environment goes before them, they before the file.
     pub fn load_with(host: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        Self::from_sources(|name| std::env::var(name).ok().filter(|value| !value.is_empty()), host)
+        Self::from_sources(variable, host)
     }
 
     fn from_sources(variable: impl Fn(&str) -> Option<String>, host: impl Fn(&str) -> Option<String>) -> Result<Self> {
@@ -160,9 +161,18 @@ impl Config {
         let Some(entry) = self.parents.iter().find(|entry| entry.handle == handle) else {
             return Ok(Zeroizing::default());
         };
-        let failed = |source| Error::Store { path: entry.auth_file.clone(), source };
-        std::fs::read(&entry.auth_file).map(Zeroizing::new).map_err(failed)
+        auth_value(&entry.auth_file)
     }
+}
+
+/// The authValue in a file. A newline at its end, which most editors leave there, is none of it.
+pub(crate) fn auth_value(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let mut value =
+        std::fs::read(path).map(Zeroizing::new).map_err(|source| Error::Store { path: path.to_owned(), source })?;
+    if value.ends_with(b"\n") {
+        value.pop();
+    }
+    Ok(value)
 }
 
 fn read(path: &Path) -> Result<File> {

@@ -119,6 +119,12 @@ pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Whether this program runs with more rights than whoever started it.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: a look at what the kernel handed over at the start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Runs `work` and leaves `errno` as it was.
 pub(crate) fn with_errno_kept<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: the address is this thread's own and valid for its life.

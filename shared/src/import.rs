@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::{Curve, HashAlgorithm, SecretKind};
 use crate::error::{Error, Result};
-use crate::public_key::{PublicKey, padded};
+use crate::public_key::{PublicKey, padded, without_leading_zeros};
 use crate::random;
 use crate::tpm::{self, template};
 
@@ -47,9 +47,14 @@ impl PrivateKey {
 
     /// An RSA key of which the private exponent is given: the primes are found from that.
     pub fn rsa_from_exponents(modulus: &[u8], exponent: &[u8], private_exponent: &[u8]) -> Result<Self> {
+        // The crate looks for primes before it looks at the numbers.
+        let _ = PublicKey::rsa(modulus, exponent)?;
         let number = BigUint::from_bytes_be;
-        let found =
-            RsaPrivateKey::from_components(number(modulus), number(exponent), number(private_exponent), Vec::new());
+        let (n, d) = (number(modulus), Zeroizing::new(number(private_exponent)));
+        if *d == BigUint::from(0_u32) || *d >= n {
+            return Err(Error::malformed("RSA private key", "its private exponent is out of range"));
+        }
+        let found = RsaPrivateKey::from_components(n, number(exponent), (*d).clone(), Vec::new());
         let key = found.map_err(|error| Error::malformed("RSA private key", error))?;
         let prime = key.primes().first().ok_or_else(|| Error::malformed("RSA private key", "it has no primes"))?;
         Self::rsa(modulus, exponent, &Zeroizing::new(prime.to_bytes_be()))
@@ -71,6 +76,7 @@ impl PrivateKey {
 
     /// An EC key; its point is computed.
     pub fn ec(curve: Curve, scalar: &[u8]) -> Result<Self> {
+        let scalar = without_leading_zeros(scalar);
         let secret = Zeroizing::new(padded(scalar, curve.coordinate_length()));
         let wrong = |_| Error::malformed("EC private key", "not a scalar of its curve");
         let point = match curve {

@@ -115,7 +115,9 @@ impl Keyrivet {
         let (srk, capabilities, sealed) = self.tpm().with(|connection| {
             let srk = connection.provide_srk()?;
             let capabilities = tpm::read_capabilities(connection)?;
-            let sealed = connection.seal(&srk, &pin, secret.as_bytes())?;
+            let sealed = connection
+                .seal(&srk, &pin, secret.as_bytes())
+                .map_err(|error| connection.diagnose_create(&srk, error, "this token"))?;
             Ok((srk, capabilities, sealed))
         })?;
         let _lock = self.shared.store.lock()?;
@@ -205,7 +207,8 @@ impl Keyrivet {
     }
 
     /// Makes a key for a key file, with this authorisation value (empty for none): under the parent that is named, else
-    /// under the storage root key where there is one, else under the standard primary key of the owner hierarchy.
+    /// under the storage root key where there is one that the TPM's lockout spares (noDA), else under the standard primary key
+    /// of the owner hierarchy.
     ///
     /// `parent` is a persistent handle or a hierarchy, with its authValue; the configuration may know that too.
     pub fn generate_tss2(
@@ -233,11 +236,17 @@ impl Keyrivet {
             let (parent, created) = match parent {
                 Some(parent) => under(tpm, parent)?,
                 None => match tpm.find_srk()? {
-                    Some(srk) if parent_auth.is_none() && self.config().parent_auth(tpm::SRK_HANDLE)?.is_empty() => {
-                        (tpm::SRK_HANDLE, tpm.create_under_srk(&srk, &template, authorisation)?)
+                    Some(_) if parent_auth.is_some() || !self.config().parent_auth(tpm::SRK_HANDLE)?.is_empty() => {
+                        under(tpm, tpm::SRK_HANDLE)?
                     }
-                    Some(_) => under(tpm, tpm::SRK_HANDLE)?,
-                    None => under(tpm, tpm::OWNER)?,
+                    Some(srk) if srk.is_unattended() => {
+                        let created = tpm
+                            .create_under_srk(&srk, &template, authorisation)
+                            .map_err(|error| tpm.diagnose_create(&srk, error, "this key"))?;
+                        (tpm::SRK_HANDLE, created)
+                    }
+                    // Each power cut would count as a wrong try where the TPM counts those of the parent.
+                    Some(_) | None => under(tpm, tpm::OWNER)?,
                 },
             };
             Ok((parent, created, steps))

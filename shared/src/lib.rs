@@ -8,6 +8,7 @@ pub mod algorithm;
 pub mod error;
 pub mod hex;
 pub mod kdf;
+pub mod pem;
 pub mod policy;
 pub mod public_area;
 pub mod public_key;
@@ -21,6 +22,8 @@ pub mod uri;
 mod auth;
 #[cfg(feature = "device")]
 pub mod config;
+#[cfg(feature = "device")]
+mod environment;
 #[cfg(feature = "device")]
 mod ffi;
 #[cfg(feature = "device")]

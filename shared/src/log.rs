@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::sync::OnceLock;
 
+use crate::environment::variable;
+
 /// A kind of message, as `KEYRIVET_LOG` names it; several are separated by commas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
@@ -22,7 +24,7 @@ const ALL: &str = "all";
 fn wanted() -> &'static [bool; TOPICS.len()] {
     static WANTED: OnceLock<[bool; TOPICS.len()]> = OnceLock::new();
     WANTED.get_or_init(|| {
-        let text = std::env::var("KEYRIVET_LOG").unwrap_or_default();
+        let text = variable("KEYRIVET_LOG").unwrap_or_default();
         let words: Vec<_> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
         let known = |word: &str| word == ALL || TOPICS.iter().any(|(_, name)| *name == word);
         // Whoever set it looks for messages, and would take their absence for a good sign.

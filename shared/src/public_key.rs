@@ -60,6 +60,14 @@ impl PublicKey {
         Ok(Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() })
     }
 
+    /// Refuses a key that nothing can be done with.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Rsa { modulus, exponent } => rsa_key(modulus, exponent).map(drop),
+            Self::Ec { .. } => Ok(()),
+        }
+    }
+
     /// A key on `curve`; the point is checked to be on it. Takes compressed points too.
     pub fn ec(curve: Curve, point: &[u8]) -> Result<Self> {
         let wrong = |_| Error::malformed("EC public key", "not a point of its curve");
@@ -324,7 +332,7 @@ fn verify_ecdsa(curve: Curve, point: &[u8], input: &[u8], signature: &[u8]) -> b
     }
 }
 
-fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
     &bytes[zeros..]
 }

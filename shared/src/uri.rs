@@ -61,6 +61,11 @@ pub enum UriType {
     SecretKey,
 }
 
+/// The PEM label that pkcs11-provider gave to files with a URI where a key is expected.
+pub const PEM_LABEL: &str = "PKCS#11 PROVIDER URI";
+/// What such a file says first.
+const FILE_VERSION: &[u8] = b"PKCS#11 Provider URI v1.0";
+
 const SCHEME: &str = "pkcs11:";
 const READ_OVER: [&str; 2] = ["module-name", "module-path"];
 /// No PIN is longer; it keeps `pin-source=/dev/zero` from filling the memory.
@@ -93,6 +98,23 @@ impl Pkcs11Uri {
             return Err(malformed("it has both pin-value and pin-source"));
         }
         Ok(uri)
+    }
+
+    /// The URI in the bytes of such a file, SEQUENCE { VisibleString version, UTF8String uri }; `None` if it is something else.
+    ///
+    /// Recipes write it by hand, with lengths of more bytes than DER has.
+    pub fn from_file(content: &[u8]) -> Result<Option<Self>> {
+        const SEQUENCE: u8 = 0x30;
+        const VISIBLE_STRING: u8 = 0x1a;
+        const UTF8_STRING: u8 = 0x0c;
+        let Some((SEQUENCE, content, &[])) = element(content) else { return Ok(None) };
+        let Some((VISIBLE_STRING, FILE_VERSION, rest)) = element(content) else { return Ok(None) };
+        match element(rest) {
+            Some((UTF8_STRING, uri, &[])) => {
+                Self::parse(std::str::from_utf8(uri).map_err(|_| malformed("it is not UTF-8"))?).map(Some)
+            }
+            _ => Err(malformed("its file does not hold one")),
+        }
     }
 
     /// The PIN it gives: `pin-value`, or the first line of `pin-source`'s file.
@@ -159,6 +181,21 @@ impl fmt::Debug for Pkcs11Uri {
             .field("pin_source", &self.pin_source)
             .finish()
     }
+}
+
+/// Tag and content of an ASN.1 element in BER with one byte of tag and a definite length, and what follows it.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = bytes.split_first_chunk()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
 }
 
 fn malformed(reason: impl fmt::Display) -> Error {

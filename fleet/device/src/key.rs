@@ -3,30 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use der::Decode as _;
-use der::asn1::{AnyRef, Utf8StringRef};
 use keyrivet_core::config::Config;
 use keyrivet_core::key::Key;
-use keyrivet_core::object::{Part, Query};
-use keyrivet_core::token::{Token, TokenInfo, User, UserPin};
+use keyrivet_core::object::Part;
+use keyrivet_core::token::{Token, User, UserPin};
 use keyrivet_core::tss2_pem::{self, Tss2Key};
-use keyrivet_core::uri::{Pkcs11Uri, UriType};
-use keyrivet_core::{Error, Keyrivet};
+use keyrivet_core::uri::{self, Pkcs11Uri, UriType};
+use keyrivet_core::{Error, Keyrivet, pem};
 
 use crate::failure::{Failure, Result};
 use crate::pin;
 
-/// The PEM label of a file that names a key by its URI.
-const URI_LABEL: &str = "PKCS#11 PROVIDER URI";
 /// More than any key file.
 const LIMIT: u64 = 1 << 20;
-
-/// What the content of [`URI_LABEL`] is.
-#[derive(der::Sequence)]
-struct WrappedUri<'a> {
-    version: AnyRef<'a>,
-    uri: Utf8StringRef<'a>,
-}
 
 /// The key that `name` names, a `pkcs11:` URI, `handle:0x81......` or a file.
 pub(crate) fn open(name: &str, pin_file: Option<&Path>) -> Result<Key> {
@@ -45,10 +34,11 @@ pub(crate) fn open(name: &str, pin_file: Option<&Path>) -> Result<Key> {
         return Ok(key);
     }
     let (label, der) = read(name)?;
-    if label == URI_LABEL {
-        let uri = WrappedUri::from_der(&der).map_err(|error| Failure::new(format!("{name}: {error}")))?;
-        debug_assert!(!uri.version.value().is_empty());
-        return by_uri(&keyrivet, &Pkcs11Uri::parse(uri.uri.as_str())?, pin_file);
+    if label == uri::PEM_LABEL {
+        let uri = Pkcs11Uri::from_file(&der)?;
+        let uri =
+            uri.ok_or_else(|| Failure::new(format!("{name}: there is no URI in its {} block", uri::PEM_LABEL)))?;
+        return by_uri(&keyrivet, &uri, pin_file);
     }
     let mut key = keyrivet.key_from_tss2(&Tss2Key::from_der(&der)?)?;
     if let Some(token) = key.token() {
@@ -64,16 +54,14 @@ fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Resu
     if uri.kind.is_some_and(|kind| kind != UriType::PrivateKey) {
         return Err(Failure::new("the URI's type must be private: only a private key signs"));
     }
-    let all = keyrivet.tokens()?;
-    let tokens: Vec<_> = all.iter().filter(|token| is_named(uri, &token.info())).collect();
+    let tokens = keyrivet.tokens_named(uri)?;
     if tokens.is_empty() {
-        let labels: Vec<_> = all.iter().map(|token| token.info().label.clone()).collect();
+        let labels: Vec<_> = keyrivet.tokens()?.iter().map(|token| token.info().label.clone()).collect();
         return Err(missing("token", labels, &format!("the store {}", keyrivet.config().store.display())));
     }
-    let query = Query { part: Some(Part::PrivateKey), id: uri.id.clone(), label: uri.object.clone() };
     let mut found = Vec::new();
     for token in &tokens {
-        found.extend(token.find(&query)?.into_iter().map(|object| (*token, object)));
+        found.extend(token.find_named(uri, Part::PrivateKey)?.into_iter().map(|object| (token, object)));
     }
     match &found[..] {
         [(token, object)] => {
@@ -83,10 +71,8 @@ fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Resu
         [] => {
             let mut labels = Vec::new();
             for token in &tokens {
-                let query = Query { part: Some(Part::PrivateKey), ..Query::default() };
-                labels.extend(
-                    token.find(&query)?.iter().filter_map(|key| Some(key.attributes(Part::PrivateKey)?.label.clone())),
-                );
+                let all = token.find_named(&Pkcs11Uri::default(), Part::PrivateKey)?;
+                labels.extend(all.iter().filter_map(|key| Some(key.attributes(Part::PrivateKey)?.label.clone())));
             }
             Err(missing("private key", labels, "the token"))
         }
@@ -101,15 +87,6 @@ fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Resu
             Err(Failure::new(format!("{} keys match the URI, say which one: {}", names.len(), names.join(", "))))
         }
     }
-}
-
-fn is_named(uri: &Pkcs11Uri, info: &TokenInfo) -> bool {
-    let text = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-    text(&uri.token, &info.label)
-        && text(&uri.serial, &info.serial)
-        && text(&uri.manufacturer, &info.manufacturer)
-        && text(&uri.model, &info.model)
-        && uri.slot_id.is_none_or(|slot| slot == u64::from(info.slot))
 }
 
 /// Hexadecimal digits as a URI writes bytes.
@@ -152,13 +129,12 @@ fn read(name: &str) -> Result<(String, Vec<u8>)> {
                   'openssl genpkey -provider keyrivet' makes keys in the TPM",
             ));
         }
-        if label != tss2_pem::PEM_LABEL && label != URI_LABEL {
+        if label != tss2_pem::PEM_LABEL && label != uri::PEM_LABEL {
             continue;
         }
         let end = format!("-----END {label}-----");
         let length = block.find(&end).ok_or_else(|| failed(&"its PEM block has no end"))? + end.len();
-        let block = format!("{}\n", &block[..length]);
-        let (_, der) = der::pem::decode_vec(block.as_bytes()).map_err(|error| failed(&error))?;
+        let (_, der) = pem::decode(&block[..length]).map_err(|error| failed(&error))?;
         return Ok((label.to_owned(), der));
     }
     Err(failed(&"there is no PEM block TSS2 PRIVATE KEY or PKCS#11 PROVIDER URI in it"))

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use keyrivet_core::uri::Pkcs11Uri;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Result};
@@ -39,14 +39,38 @@ fn ask(what: &str) -> Result<Zeroizing<Vec<u8>>> {
     write!(terminal, "PIN of {what}: ").map_err(failed)?;
     let mut pin = Zeroizing::new(Vec::with_capacity(LONGEST));
     let mut byte = [0];
-    while pin.len() < LONGEST && terminal.read(&mut byte).map_err(failed)? == 1 && byte != *b"\n" {
-        pin.push(byte[0]);
-    }
+    let cancelled = loop {
+        if terminal.read(&mut byte).map_err(failed)? == 0 {
+            break false;
+        }
+        match byte[0] {
+            b'\n' | b'\r' => break false,
+            INTERRUPT | QUIT => break true,
+            END_OF_FILE if pin.is_empty() => break true,
+            BACKSPACE | DELETE => drop(pin.pop()),
+            KILL_LINE => pin.clear(),
+            typed if pin.len() < LONGEST => pin.push(typed),
+            _ => {}
+        }
+    };
     drop(quiet);
+    let _ = terminal.write_all(b"\n");
+    if cancelled {
+        return Err(Failure::new("cancelled"));
+    }
     if pin.is_empty() { Err(Failure::new("no PIN was typed")) } else { Ok(pin) }
 }
 
-/// The terminal without its echo, until this is dropped.
+/// What a terminal sends for ^C, ^\, ^D, ^U and the two keys that take the last character back.
+const INTERRUPT: u8 = 0x03;
+const QUIT: u8 = 0x1c;
+const END_OF_FILE: u8 = 0x04;
+const KILL_LINE: u8 = 0x15;
+const BACKSPACE: u8 = 0x08;
+const DELETE: u8 = 0x7f;
+
+/// The terminal without its echo, until this is dropped. Its keys come one by one, ^C too: a signal would end us with the
+/// terminal as it is.
 struct Quiet {
     terminal: File,
     before: Termios,
@@ -56,8 +80,9 @@ impl Quiet {
     fn begin(terminal: File) -> rustix::io::Result<Self> {
         let before = tcgetattr(&terminal)?;
         let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        quiet.local_modes.insert(LocalModes::ECHONL);
+        quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
+        quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
         Ok(Self { terminal, before })
     }

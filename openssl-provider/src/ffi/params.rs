@@ -266,6 +266,10 @@ pub(crate) enum Value<'a> {
 
 fn put(param: &mut OSSL_PARAM, value: Value<'_>) -> Option<()> {
     match (value, param.data_type) {
+        (Value::Signed(_), OSSL_PARAM_INTEGER) if param.data.is_null() => {
+            param.return_size = size_of::<i32>();
+            Some(())
+        }
         (Value::Signed(number), OSSL_PARAM_INTEGER) => match param.data_size {
             4 => put_bytes(param, &i32::try_from(number).ok()?.to_ne_bytes()),
             8 => put_bytes(param, &number.to_ne_bytes()),

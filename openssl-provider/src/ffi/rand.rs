@@ -5,7 +5,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use keyrivet_core::Error;
+use keyrivet_core::{Error, Result};
+use zeroize::Zeroizing;
 
 use super::core_abi::*;
 use super::dispatch::{Dispatch, dispatch_table};
@@ -22,6 +23,8 @@ pub(crate) const TPM: &[Dispatch] = dispatch_table! {
     OSSL_FUNC_RAND_INSTANTIATE: OSSL_FUNC_rand_instantiate_fn = instantiate;
     OSSL_FUNC_RAND_UNINSTANTIATE: OSSL_FUNC_rand_uninstantiate_fn = uninstantiate;
     OSSL_FUNC_RAND_GENERATE: OSSL_FUNC_rand_generate_fn = generate;
+    OSSL_FUNC_RAND_GET_SEED: OSSL_FUNC_rand_get_seed_fn = get_seed;
+    OSSL_FUNC_RAND_CLEAR_SEED: OSSL_FUNC_rand_clear_seed_fn = clear_seed;
     OSSL_FUNC_RAND_RESEED: OSSL_FUNC_rand_reseed_fn = reseed;
     OSSL_FUNC_RAND_ENABLE_LOCKING: OSSL_FUNC_rand_enable_locking_fn = enable_locking;
     OSSL_FUNC_RAND_LOCK: OSSL_FUNC_rand_lock_fn = lock;
@@ -42,6 +45,15 @@ const LARGEST: usize = 1 << 16;
 struct Rand {
     provider: Arc<Provider>,
     ready: AtomicBool,
+}
+
+impl Rand {
+    fn require(&self, strength: u32, length: usize) -> Result<()> {
+        if !self.ready.load(Ordering::Acquire) || strength > STRENGTH || length > LARGEST {
+            return Err(Error::Unsupported("this much, from this generator in its state".into()));
+        }
+        Ok(())
+    }
 }
 
 unsafe extern "C" fn newctx(
@@ -105,9 +117,7 @@ unsafe extern "C" fn generate(
     // SAFETY: a context of ours.
     let Some(rand) = (unsafe { look::<Rand>(ctx) }) else { return 0 };
     guard(rand.provider.core(), 0, || {
-        if !rand.ready.load(Ordering::Acquire) || strength > STRENGTH || length > LARGEST {
-            return Err(Error::Unsupported("this much, from this generator in its state".into()));
-        }
+        rand.require(strength, length)?;
         if room.is_null() || length == 0 {
             return Ok(1);
         }
@@ -119,6 +129,43 @@ unsafe extern "C" fn generate(
         rand.provider.keyrivet()?.tpm_random(buffer)?;
         Ok(1)
     })
+}
+
+/// Entropy for a generator whose parent this is (`seed = TPM2-RNG` in openssl.cnf). What the TPM gives is as good as it is long.
+unsafe extern "C" fn get_seed(
+    ctx: *mut c_void,
+    place: *mut *mut c_uchar,
+    entropy: c_int,
+    least: usize,
+    most: usize,
+    _prediction_resistance: c_int,
+    _additional: *const c_uchar,
+    _additional_length: usize,
+) -> usize {
+    // SAFETY: a context of ours.
+    let Some(rand) = (unsafe { look::<Rand>(ctx) }) else { return 0 };
+    guard(rand.provider.core(), 0, || {
+        let length = usize::try_from(entropy).unwrap_or(0).div_ceil(8).max(least);
+        rand.require(STRENGTH, length)?;
+        if place.is_null() || length == 0 || length > most {
+            return Err(Error::Unsupported("a seed of this length".into()));
+        }
+        let mut seed = Zeroizing::new(vec![0; length]);
+        rand.provider.keyrivet()?.tpm_random(&mut seed)?;
+        let seed = Box::into_raw(std::mem::take(&mut *seed).into_boxed_slice());
+        // SAFETY: the caller's place for a pointer; `clear_seed` takes the memory back.
+        unsafe { place.write(seed.cast()) };
+        Ok(length)
+    })
+}
+
+unsafe extern "C" fn clear_seed(_ctx: *mut c_void, seed: *mut c_uchar, length: usize) {
+    quiet((), || {
+        if !seed.is_null() {
+            // SAFETY: a seed of `get_seed`'s with its length, given back once.
+            drop(Zeroizing::new(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(seed, length)) }));
+        }
+    });
 }
 
 /// The TPM sees to that itself.

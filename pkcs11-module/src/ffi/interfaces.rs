@@ -75,12 +75,12 @@ pub(super) struct Interface(pub(super) CK_INTERFACE);
 unsafe impl Sync for Interface {}
 
 impl Interface {
-    /// `CKF_INTERFACE_FORK_SAFE` tells that a child may call C_Initialize again; see `module`.
+    /// Without `CKF_INTERFACE_FORK_SAFE`, by which a child would have its parent's sessions: ours calls C_Initialize anew.
     const fn new(list: *const CK_VOID_PTR) -> Self {
         Self(CK_INTERFACE {
             pInterfaceName: NAME.as_ptr().cast_mut().cast(),
             pFunctionList: list.cast_mut().cast(),
-            flags: CKF_INTERFACE_FORK_SAFE,
+            flags: 0,
         })
     }
 

@@ -78,7 +78,7 @@ pub(super) unsafe extern "C" fn C_GetAttributeValue(
         let view = session.view(object)?;
         let mut outcome = Ok(());
         for attribute in attributes {
-            let value = attribute::read(&view, attribute.type_)?;
+            let value = attribute::read(&view, attribute.type_);
             // SAFETY: each value is writable for the length beside it, as the standard has it.
             // "The call MUST nonetheless have processed every attribute in the template", whatever one of them gave.
             outcome = outcome.and(unsafe { fill(attribute, value) });
@@ -91,9 +91,9 @@ pub(super) unsafe extern "C" fn C_GetAttributeValue(
 ///
 /// # Safety
 /// `pValue`, if not NULL, is writable for `ulValueLen` bytes.
-unsafe fn fill(attribute: &mut CK_ATTRIBUTE, value: Option<Value>) -> Result<()> {
+unsafe fn fill(attribute: &mut CK_ATTRIBUTE, value: Result<Option<Value>>) -> Result<()> {
     let room = std::mem::replace(&mut attribute.ulValueLen, CK_UNAVAILABLE_INFORMATION);
-    let bytes = match value {
+    let bytes = match value? {
         Some(Value::Bytes(bytes)) => bytes,
         Some(Value::Sensitive) => return Err(Error(CKR_ATTRIBUTE_SENSITIVE)),
         None => return Err(Error(CKR_ATTRIBUTE_TYPE_INVALID)),

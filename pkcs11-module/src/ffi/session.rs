@@ -6,6 +6,7 @@ use super::guard;
 use super::memory::{Output, Place, bytes};
 use crate::error::Error;
 use crate::module::module;
+use crate::operation::VERIFY_SIGNATURE;
 
 /// Nothing ever happens in our tokens that a session would be told of, so its `Notify` is never called.
 #[unsafe(no_mangle)]
@@ -91,7 +92,7 @@ pub(super) unsafe extern "C" fn C_SetOperationState(
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn C_SessionCancel(session: CK_SESSION_HANDLE, flags: CK_FLAGS) -> CK_RV {
     guard(|| {
-        module()?.session(session)?.operations().cancel(flags);
+        module()?.session(session)?.operations().cancel(flags & !VERIFY_SIGNATURE);
         Ok(())
     })
 }

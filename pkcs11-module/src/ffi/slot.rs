@@ -53,9 +53,14 @@ pub(super) unsafe extern "C" fn C_GetSlotInfo(slot: CK_SLOT_ID, info: CK_SLOT_IN
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: CK_TOKEN_INFO_PTR) -> CK_RV {
     guard(|| {
-        let slot = module()?.slot(slot)?;
+        let module = module()?;
+        let slot = module.slot(slot)?;
         // SAFETY: writable, if not NULL, as the standard has it.
         let place = unsafe { Place::new(info) }?;
+        if let Some(token) = slot.token_info() {
+            // As it is in the store now: another process may have set its PIN. If that cannot be read, as it was.
+            let _ = module.keyrivet().token(&token.serial);
+        }
         place.set(slot.token_info().map_or_else(free_token, |token| token_info(&slot, &token)));
         Ok(())
     })

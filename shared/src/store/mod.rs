@@ -200,24 +200,28 @@ impl TokenDirectory {
 
     /// A change with the index out of the way: it is unlinked first and written last, so it is never wrong.
     fn changing(&self, change: impl FnOnce() -> Result<()>, update: impl FnOnce(&mut Lines)) -> Result<()> {
-        let index = Index::open(&self.path).and_then(|index| index.lines());
-        let mut lines = index.unwrap_or_else(|| self.rebuild_index());
+        let index = Index::open(&self.path).and_then(|index| index.lines()).or_else(|| self.rebuild_index());
         index::unlink(&self.path)?;
         let changed = change();
-        if changed.is_ok() {
-            update(&mut lines);
+        if let Some(mut lines) = index {
+            if changed.is_ok() {
+                update(&mut lines);
+            }
+            // Without an index readers scan: that it cannot be written is no reason to fail.
+            let _ = self.replace_unsynced(index::FILE, &lines.into_bytes());
         }
-        // Without an index readers scan: that it cannot be written is no reason to fail.
-        let _ = self.replace_unsynced(index::FILE, &lines.into_bytes());
         changed
     }
 
     /// The index as the files tell it; sweeps what killed writers left.
-    fn rebuild_index(&self) -> Lines {
+    ///
+    /// `None` while one of them cannot be read: it would be in no index, and hidden for good when it is mended.
+    fn rebuild_index(&self) -> Option<Lines> {
         sweep(&self.path);
+        let objects: Vec<_> = self.ids().and_then(|ids| ids.into_iter().map(|id| self.read(id)).collect()).ok()?;
         let mut lines = Lines::default();
-        lines.extend(self.ids().into_iter().flatten().filter_map(|id| self.read(id).ok()));
-        lines
+        lines.extend(objects.into_iter());
+        Some(lines)
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
@@ -408,6 +412,22 @@ mod tests {
         fs::write(directory.object_path(bad.id), "label = 1").unwrap();
         assert!(matches!(directory.read(bad.id), Err(Error::ObjectCorrupt { .. })));
         assert!(directory.read(good.id).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_object_is_found_again_when_it_is_mended() {
+        let (_folder, directory) = directory();
+        let (good, bad) = (object("good", 1), object("bad", 2));
+        directory.write(&good).unwrap();
+        directory.write(&bad).unwrap();
+        let whole = fs::read(directory.object_path(bad.id)).unwrap();
+        fs::write(directory.object_path(bad.id), "").unwrap();
+        index::unlink(&directory.path).unwrap();
+        directory.write(&object("other", 3)).unwrap();
+        fs::write(directory.object_path(bad.id), whole).unwrap();
+        assert!(directory.candidates(&labelled("bad")).unwrap().contains(&bad.id));
+        directory.write(&object("another", 4)).unwrap();
+        assert_eq!(directory.candidates(&labelled("bad")).unwrap(), [bad.id]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::Token;
 use crate::algorithm::HashAlgorithm;
-use crate::config::Adopt;
+use crate::config::{self, Adopt};
 use crate::error::{Error, Result};
 use crate::log::{self, Topic};
 use crate::object::{Attributes, Body, KeyMaterial, Object, ObjectId, PersistentKey};
@@ -48,12 +48,12 @@ impl Token {
 
     /// Adopts what the configuration names and the token does not have yet.
     ///
-    /// Costs nothing once done. What fails is logged: the token is none the worse for it.
+    /// Costs nothing once done. What fails is logged, and tried again after the next login: the token is none the worse for it.
     pub fn adopt_configured(&self) {
         let label = self.file.load().label.clone();
         for entry in self.tpm.config().adopt.iter().filter(|entry| entry.token == label) {
             let missing = matches!(self.directory.stamp(self.adopted_id(entry.handle)), Err(Error::NotFound(_)));
-            if !missing {
+            if !missing || self.not_adopted.get().lock().contains(&entry.handle) {
                 continue;
             }
             match self.adopt_entry(entry).and_then(|object| self.insert(&object)) {
@@ -61,6 +61,10 @@ impl Token {
                 Ok(()) | Err(Error::NotLoggedIn) => {}
                 Err(error) => {
                     log::write(Topic::Error, format_args!("0x{:08x} is not adopted: {error}", entry.handle));
+                    // A TPM that is not there yet may be there at the next try.
+                    if !matches!(error, Error::TpmUnavailable { .. } | Error::TpmBusy { .. }) {
+                        self.not_adopted.get().lock().insert(entry.handle);
+                    }
                 }
             }
         }
@@ -72,10 +76,7 @@ impl Token {
             self.adopt_certificate(entry.handle, attributes)?
         } else {
             let auth = match &entry.auth_file {
-                Some(path) => {
-                    let text = std::fs::read(path).map_err(|source| Error::Store { path: path.clone(), source })?;
-                    Zeroizing::new(text)
-                }
+                Some(path) => config::auth_value(path)?,
                 None => Zeroizing::default(),
             };
             let private = Attributes { private: true, ..attributes.clone() };

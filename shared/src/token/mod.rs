@@ -2,10 +2,11 @@
 
 mod adopt;
 mod keys;
+mod named;
 mod pins;
 mod placement;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -100,6 +101,8 @@ pub struct Token {
     tries: ArcSwap<PinTries>,
     /// Objects as parsed from a version of their file.
     cache: PerProcess<Mutex<Cache>>,
+    /// Handles of which the TPM or the store has said that they are not to be adopted: until the next login.
+    not_adopted: PerProcess<Mutex<HashSet<u32>>>,
 }
 
 type Cache = HashMap<ObjectId, Cached>;
@@ -143,6 +146,7 @@ impl Token {
             login: ArcSwapOption::empty(),
             tries: ArcSwap::from_pointee(PinTries::default()),
             cache: PerProcess::new(),
+            not_adopted: PerProcess::new(),
         }
     }
 
@@ -204,7 +208,7 @@ impl Token {
 
     /// One object, as it is in the store now.
     pub fn object(&self, id: ObjectId) -> Result<Arc<Object>> {
-        let stamp = self.directory.stamp(id)?;
+        let stamp = self.directory.stamp(id).inspect_err(|_| self.forget(id))?;
         if let Some(cached) = self.cache.get().lock().get(&id) {
             if cached.stamp == stamp {
                 return Ok(cached.object.clone());
@@ -213,6 +217,11 @@ impl Token {
         let object = Arc::new(self.directory.read(id)?);
         self.cache.get().lock().insert(id, Cached { stamp, object: object.clone(), place: None });
         Ok(object)
+    }
+
+    /// Keeps nothing of an object that is gone.
+    fn forget(&self, id: ObjectId) {
+        let _ = self.cache.get().lock().remove(&id);
     }
 
     /// Where the private key of an object is: what is worked out once for as long as the object stays as it is.
@@ -257,7 +266,7 @@ impl Token {
         }
         match object.without(part) {
             Some(rest) => self.directory.write(&rest),
-            None => self.directory.remove(id),
+            None => self.directory.remove(id).inspect(|()| self.forget(id)),
         }
     }
 
@@ -285,7 +294,8 @@ impl Token {
 
     fn has_keys(&self) -> Result<bool> {
         for part in [Part::PrivateKey, Part::SecretKey] {
-            if !self.find(&Query { part: Some(part), ..Query::default() })?.is_empty() {
+            let found = self.find(&Query { part: Some(part), ..Query::default() })?;
+            if found.iter().any(|object| object.attributes(part).is_some()) {
                 return Ok(true);
             }
         }

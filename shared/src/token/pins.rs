@@ -30,6 +30,7 @@ impl Token {
     pub fn login(&self, user: User, pin: &[u8]) -> Result<()> {
         let (secret, salt) = self.secret_by_pin(user, pin)?;
         self.login.store(Some(Arc::new(Login { user, secret, salt })));
+        self.not_adopted.get().lock().clear();
         self.adopt_configured();
         Ok(())
     }
@@ -151,6 +152,7 @@ impl Token {
             self.displace(&object)?;
         }
         self.directory.clear()?;
+        self.cache.get().lock().clear();
         self.logout();
         file.label = label.into();
         file.security_officer = sealed.into();

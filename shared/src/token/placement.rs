@@ -12,7 +12,8 @@ const FIRST: u32 = 0x8100_8000;
 impl Token {
     /// Puts a stored key pair's private key into the TPM for good, as a second home: its file stays as it is.
     ///
-    /// A TPM has few such places. Errors: [`Error::TpmFull`]; [`Error::Unsupported`] if the owner has an authValue.
+    /// A TPM has few such places. Errors: [`Error::TpmFull`]; [`Error::StorageRootKey`] if the owner has an authValue that the
+    /// configuration does not know.
     pub fn place(&self, id: ObjectId) -> Result<()> {
         let _lock = self.directory.lock()?;
         let mut object = self.directory.read(id)?;
@@ -20,12 +21,13 @@ impl Token {
             return Err(Error::Unsupported("a persistent place for what is no key of this token".into()));
         };
         let wrapped = wrapped.clone();
+        let owner = self.tpm.config().parent_auth(tpm::OWNER)?;
         let taken = self.tpm.with(tpm::persistent_handles)?;
         for handle in (FIRST..FIRST + 0x8000).filter(|handle| !taken.contains(handle)) {
             // The file first: killed in between, it names an empty place, which is as good as none.
             set_place(&mut object, KeyMaterial::Placed(wrapped.clone(), handle));
             self.directory.write(&object)?;
-            match self.tpm.with(|tpm| tpm.place(&wrapped.public, &wrapped.private, handle)) {
+            match self.tpm.with(|tpm| tpm.place(&wrapped.public, &wrapped.private, handle, &owner)) {
                 Ok(true) => return Ok(()),
                 // Somebody else was faster.
                 Ok(false) => {}
@@ -51,8 +53,8 @@ impl Token {
     pub(super) fn displace(&self, object: &Object) -> Result<()> {
         match &object.body {
             Body::KeyPair { key: key @ KeyMaterial::Placed(_, handle), .. } => {
-                let name = key.public_area()?.name;
-                self.tpm.with(|tpm| tpm.displace(*handle, &name))
+                let (name, owner) = (key.public_area()?.name, self.tpm.config().parent_auth(tpm::OWNER)?);
+                self.tpm.with(|tpm| tpm.displace(*handle, &name, &owner))
             }
             _ => Ok(()),
         }

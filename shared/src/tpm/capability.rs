@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::object::OWNER;
 use super::response;
+use super::sapi::NvPublic;
 use crate::algorithm::{CipherMode, Curve, HashAlgorithm};
 use crate::error::{Error, Result};
 use crate::policy::PcrSelection;
@@ -127,19 +128,22 @@ pub(crate) fn read_pcrs(connection: &mut Connection, selection: &PcrSelection) -
 /// The content of an NV index that anybody may read, or the owner with an empty authValue.
 pub(crate) fn read_nv(connection: &mut Connection, index: u32) -> Result<Vec<u8>> {
     let sapi = &mut connection.sapi;
-    let (size, _) = sapi.nv_read_public(index).map_err(|error| match response::is_missing_handle(&error) {
-        true => Error::NotFound(format!("an NV index 0x{index:08x}")),
-        false => error,
-    })?;
+    let NvPublic { size, by_owner } =
+        sapi.nv_read_public(index).map_err(|error| match response::is_missing_handle(&error) {
+            true => Error::NotFound(format!("an NV index 0x{index:08x}")),
+            false => error,
+        })?;
     let mut content = Vec::with_capacity(size.into());
-    let mut authority = index;
+    // The index's own authValue, if it is not empty, would be a wrong try that the TPM counts.
+    let mut authority = if by_owner { OWNER } else { index };
     while content.len() < size.into() {
         let offset = content.len() as u16;
         let length = (size - offset).min(NV_STRETCH);
         match sapi.nv_read(authority, index, length, offset) {
             Ok(part) if part.is_empty() => return Err(Error::malformed("NV index", "it is shorter than it says")),
             Ok(part) => content.extend_from_slice(&part),
-            Err(error) if authority == index && !response::is_transport_failure(&error) => authority = OWNER,
+            // The owner may have an authValue, of which wrong ones are not counted.
+            Err(error) if authority == OWNER && !response::is_transport_failure(&error) => authority = index,
             Err(error) => return Err(error),
         }
     }

@@ -325,10 +325,7 @@ impl Connection {
         if !salt || self.holds_salted_session() {
             return Ok(());
         }
-        match self.find_srk()? {
-            Some(srk) => self.start_session(Some(srk.salt())),
-            None => self.start_session(None),
-        }
+        self.with_salt_key(|tpm, salt| tpm.start_session(Some(salt)))
     }
 
     /// Runs a command authorised by the first of the key's policies that holds.
@@ -360,16 +357,11 @@ impl Connection {
         protected: u8,
         command: Command<'_, T>,
     ) -> Result<T> {
-        let found;
-        let srk = match authority {
-            Authority::Chosen(_) => {
-                found = self.find_srk()?;
-                found.as_ref()
-            }
-            Authority::Adopted(_, srk) => Some(srk),
-            Authority::Empty | Authority::Random(_) => None,
+        let mut session = match authority {
+            Authority::Chosen(_) => self.with_salt_key(|tpm, salt| tpm.new_session(SessionKind::Policy, Some(salt)))?,
+            Authority::Adopted(_, srk) => self.new_session(SessionKind::Policy, Some(srk.salt()))?,
+            Authority::Empty | Authority::Random(_) => self.new_session(SessionKind::Policy, None)?,
         };
-        let mut session = self.new_session(SessionKind::Policy, srk.map(Srk::salt))?;
         let asks =
             steps.iter().any(|step| matches!(step.command, policy_command::AUTH_VALUE | policy_command::PASSWORD));
         // Nothing is secret without an authValue, and there would be no key to encrypt with.

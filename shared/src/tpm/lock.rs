@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::environment::variable;
 use crate::error::{Error, Result};
 use crate::flock;
 
@@ -85,9 +86,9 @@ fn directory_for(configured: Option<&Path>) -> Result<PathBuf> {
     if rustix::fs::access(system, rustix::fs::Access::WRITE_OK).is_ok() {
         return Ok(system.to_owned());
     }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if !directory.is_empty() => Ok(directory.into()),
-        _ => Err(Error::Config(format!(
+    match variable("XDG_RUNTIME_DIR") {
+        Some(directory) => Ok(directory.into()),
+        None => Err(Error::Config(format!(
             "no place for the lock of a TPM without resource manager: make {SYSTEM_DIRECTORY} writable for group tss, \
              or set lock_dir in keyrivet.toml, or use /dev/tpmrm0"
         ))),

@@ -16,6 +16,8 @@ use crate::public_area::{PublicArea, object_attribute};
 pub(crate) const SRK_HANDLE: u32 = 0x8100_0001;
 /// `TPM_RH_OWNER`, in key files: the standard primary key of the owner hierarchy.
 pub(crate) const OWNER: u32 = 0x4000_0001;
+/// `TPM_RH_NULL`: the hierarchy whose authValue is empty, and whose keys last until the TPM restarts.
+const NULL: u32 = 0x4000_0007;
 
 /// The storage root key, as pinned when a token was made.
 #[derive(Clone)]
@@ -68,7 +70,7 @@ pub(crate) enum Parent {
 
 impl Parent {
     /// `TPM_RH_OWNER`, `TPM_RH_NULL`, `TPM_RH_ENDORSEMENT`, `TPM_RH_PLATFORM` (TPM 2.0 Part 2, 7.4).
-    const HIERARCHIES: [u32; 4] = [OWNER, 0x4000_0007, 0x4000_000b, 0x4000_000c];
+    const HIERARCHIES: [u32; 4] = [OWNER, NULL, 0x4000_000b, 0x4000_000c];
 
     pub(crate) fn from_handle(handle: u32, rsa: bool) -> Result<Self> {
         match handle {
@@ -118,7 +120,10 @@ impl Sealed {
 
 fn owner_has_auth(error: Error) -> Error {
     match response::is_authorisation_failure(&error) {
-        true => Error::Unsupported("persistent keys on a TPM whose owner has set an authorisation value".into()),
+        true => Error::StorageRootKey(format!(
+            "this TPM's owner has set an authorisation value, which keys need that come into the TPM for good, or leave it: \
+             name a file with it in keyrivet.toml ([[parent]], handle = 0x{OWNER:x}, auth_file)"
+        )),
         false => error,
     }
 }
@@ -144,7 +149,8 @@ impl Connection {
                 true => advice("this TPM's owner has set an authorisation value"),
                 false => error,
             })?;
-        let persisted = self.sapi.evict_control(transient, SRK_HANDLE);
+        let name = PublicArea::parse(&public)?.name;
+        let persisted = self.sapi.evict_control((transient, &name), &mut Auth::Empty, SRK_HANDLE);
         self.sapi.flush_context(transient)?;
         match persisted {
             Ok(()) => Srk::from_public(public),
@@ -183,8 +189,32 @@ impl Connection {
         }
         match self.find_srk() {
             Ok(Some(found)) if found.area.name == srk.area.name => damaged(),
-            _ => Error::TpmReplaced { what: what.into() },
+            Ok(Some(_)) => Error::TpmReplaced { what: what.into() },
+            Ok(None) => self.diagnose_absence(srk, what),
+            Err(_) => error,
         }
+    }
+
+    /// What it means that there is no storage root key any more: the TPM was cleared, or somebody has removed just that. Then it
+    /// can be made again, unless it was made by another template than the usual one.
+    fn diagnose_absence(&mut self, srk: &Srk, what: &str) -> Error {
+        let template = template::storage_primary(false);
+        match template.and_then(|template| self.create_parent(OWNER, &[], &template)) {
+            Ok((handle, public)) => {
+                let _ = self.sapi.flush_context(handle);
+                if PublicArea::parse(&public).is_ok_and(|area| area.name == srk.area.name) {
+                    return Error::StorageRootKey(format!(
+                        "the storage root key of {what} was removed from 0x{SRK_HANDLE:x}: put it there again by \
+                         'tpm2_createprimary -C o -G ecc256 -c srk.ctx -a \
+                         \"fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt\"' and \
+                         'tpm2_evictcontrol -C o -c srk.ctx 0x{SRK_HANDLE:x}'"
+                    ));
+                }
+            }
+            Err(error) if response::is_transport_failure(&error) => return error,
+            Err(_) => {}
+        }
+        Error::TpmReplaced { what: what.into() }
     }
 
     /// What a failed creation under the pinned `srk` means: another TPM, or a storage root key that we cannot use.
@@ -197,7 +227,9 @@ impl Connection {
             Ok(Some(found)) if found.area.name == srk.area.name => Error::StorageRootKey(format!(
                 "the storage root key at 0x{SRK_HANDLE:x} has an authorisation value, which unattended use cannot give"
             )),
-            _ => Error::TpmReplaced { what: what.into() },
+            Ok(Some(_)) => Error::TpmReplaced { what: what.into() },
+            Ok(None) => self.diagnose_absence(srk, what),
+            Err(_) => error,
         }
     }
 
@@ -299,10 +331,11 @@ impl Connection {
     }
 
     /// Puts a wrapped key at a persistent handle. Says whether that was free. Errors: [`Error::TpmFull`].
-    pub(crate) fn place(&mut self, public: &[u8], private: &[u8], handle: u32) -> Result<bool> {
+    pub(crate) fn place(&mut self, public: &[u8], private: &[u8], handle: u32, owner: &[u8]) -> Result<bool> {
         self.flush_key()?;
         let transient = self.sapi.load((SRK_HANDLE, &[]), &mut Auth::Empty, public, private)?;
-        let placed = self.sapi.evict_control(transient, handle);
+        let name = PublicArea::parse(public)?.name;
+        let placed = self.evict((transient, &name), handle, owner);
         self.sapi.flush_context(transient)?;
         match placed {
             Ok(()) => Ok(true),
@@ -314,12 +347,21 @@ impl Connection {
     }
 
     /// Removes the key called `name` from a persistent handle, if it is there.
-    pub(crate) fn displace(&mut self, handle: u32, name: &[u8]) -> Result<()> {
+    pub(crate) fn displace(&mut self, handle: u32, name: &[u8], owner: &[u8]) -> Result<()> {
         if !self.holds(handle, name)? {
             return Ok(());
         }
         self.flush_key()?;
-        self.sapi.evict_control(handle, handle).map_err(owner_has_auth)
+        self.evict((handle, name), handle, owner).map_err(owner_has_auth)
+    }
+
+    /// `TPM2_EvictControl`, authorised by the owner's authValue.
+    fn evict(&mut self, object: (u32, &[u8]), persistent: u32, owner: &[u8]) -> Result<()> {
+        if owner.is_empty() {
+            return self.sapi.evict_control(object, &mut Auth::Empty, persistent);
+        }
+        self.salt_to_srk(true)?;
+        self.authorised(owner, CONTINUE, |sapi, auth| sapi.evict_control(object, auth, persistent))
     }
 
     /// Does something under a parent; with its public area where that is `wanted`, or needed for its authValue.
@@ -378,6 +420,20 @@ impl Connection {
             }
         };
         result.map_err(|error| refused_by_parent(error, parent.handle))
+    }
+
+    /// Does something with a key to salt sessions to: the storage root key, or, where there is none, one that is made for it.
+    pub(super) fn with_salt_key<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Self, (u32, &PublicArea)) -> Result<T>,
+    ) -> Result<T> {
+        if let Some(srk) = self.find_srk()? {
+            return operation(self, srk.salt());
+        }
+        let (handle, public) = self.create_parent(NULL, &[], &template::storage_primary(false)?)?;
+        let result = PublicArea::parse(&public).and_then(|area| operation(self, (handle, &area)));
+        self.sapi.flush_context(handle)?;
+        result
     }
 
     pub(super) fn flush_key(&mut self) -> Result<()> {

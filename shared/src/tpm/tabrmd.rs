@@ -14,6 +14,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use super::dbus::{self, Call, Message};
 use super::fork::Exchange;
 use crate::config::Config;
+use crate::environment::variable;
 
 const NAME: &str = "com.intel.tss2.Tabrmd";
 const PATH: &str = "/com/intel/tss2/Tabrmd/Tcti";
@@ -35,7 +36,7 @@ pub(super) struct Manager {
 impl Manager {
     /// `None` for every other TCTI, and for a bus that is not behind a Unix socket.
     pub(super) fn of(tcti: &str) -> Option<Self> {
-        Self::with(tcti, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::with(tcti, variable)
     }
 
     fn with(tcti: &str, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {

@@ -15,6 +15,7 @@ mod tcti;
 
 pub(crate) use crypto::MAX_BUFFER;
 pub(crate) use session::SessionKind;
+pub(crate) use state::NvPublic;
 
 use std::mem::zeroed;
 use std::os::fd::RawFd;

@@ -178,13 +178,19 @@ impl Sapi {
     }
 
     /// Makes the object at `transient` persistent at `persistent`, by the owner, whose authValue is empty.
-    pub(crate) fn evict_control(&mut self, transient: u32, persistent: u32) -> Result<()> {
+    pub(crate) fn evict_control(
+        &mut self,
+        (object, name): (u32, &[u8]),
+        auth: &mut Auth<'_>,
+        persistent: u32,
+    ) -> Result<()> {
         self.command(
             "EvictControl",
-            &[],
-            &mut Auth::Empty,
+            // A hierarchy's Name is its handle (Part 1, 16).
+            &[&TPM2_RH_OWNER.to_be_bytes(), name],
+            auth,
             // SAFETY: no pointers besides the context.
-            |context| unsafe { Tss2_Sys_EvictControl_Prepare(context, TPM2_RH_OWNER, transient, persistent) },
+            |context| unsafe { Tss2_Sys_EvictControl_Prepare(context, TPM2_RH_OWNER, object, persistent) },
             // SAFETY: as above.
             |context| check(unsafe { Tss2_Sys_EvictControl_Complete(context) }),
         )

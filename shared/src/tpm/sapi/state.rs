@@ -9,6 +9,17 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{Auth, Sapi, bounded, check};
 use crate::error::{Error, Result};
 
+/// Bit of `TPMA_NV` (Part 2, 13.4).
+const TPMA_NV_OWNERREAD: u32 = 1 << 17;
+
+/// What is known of an NV index.
+pub(crate) struct NvPublic {
+    /// Bytes in it.
+    pub(crate) size: u16,
+    /// The owner may read it.
+    pub(crate) by_owner: bool,
+}
+
 impl Sapi {
     /// Whether the TPM can make RSA keys of this size.
     pub(crate) fn test_rsa(&mut self, bits: u16) -> Result<()> {
@@ -109,8 +120,8 @@ impl Sapi {
         )
     }
 
-    /// The size of an NV index in bytes, and its Name.
-    pub(crate) fn nv_read_public(&mut self, index: u32) -> Result<(u16, Vec<u8>)> {
+    /// What the public area of an NV index tells.
+    pub(crate) fn nv_read_public(&mut self, index: u32) -> Result<NvPublic> {
         self.command(
             "NV_ReadPublic",
             &[],
@@ -121,7 +132,8 @@ impl Sapi {
             |context| unsafe {
                 let (mut public, mut name): (TPM2B_NV_PUBLIC, TPM2B_NAME) = zeroed();
                 check(Tss2_Sys_NV_ReadPublic_Complete(context, &mut public, &mut name))?;
-                Ok((public.nvPublic.dataSize, bounded(&name.name, name.size).to_vec()))
+                let by_owner = public.nvPublic.attributes & TPMA_NV_OWNERREAD != 0;
+                Ok(NvPublic { size: public.nvPublic.dataSize, by_owner })
             },
         )
     }
