@@ -14,7 +14,7 @@ use crate::algorithm_identifier;
 use crate::ffi::core_abi::*;
 use crate::ffi::later_abi::OSSL_SIGNATURE_PARAM_SIGNATURE;
 use crate::ffi::params::{Answers, Descriptor, Kind, Params, Value};
-use crate::key::{Family, ProviderKey, PssLimits, hash_by_name, hash_name};
+use crate::key::{Family, Material, ProviderKey, PssLimits, hash_by_name, hash_name};
 use crate::provider::Provider;
 use crate::rsa_settings::{Padding, RsaSettings, Salt, max_salt};
 
@@ -84,6 +84,11 @@ impl Signature {
             Purpose::Sign => key.private_key().is_some(),
             Purpose::Verify | Purpose::Recover => key.public_key().is_some(),
         };
+        if purpose == Purpose::Sign && matches!(key.material(), Material::Ephemeral(_)) {
+            return Err(Error::Unsupported(
+                "signing with a key that was made for a handshake: one that signs is made with a parent or a uri".into(),
+            ));
+        }
         if key.family().signs_as() != self.algorithm.family || !usable {
             return Err(Error::Unsupported(
                 "this operation with this key: its private or public part is needed".into(),
