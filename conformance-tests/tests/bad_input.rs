@@ -1,6 +1,5 @@
 //! What goes wrong in the field: each says what happened and what to do, and nothing else is lost.
 
-use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -207,21 +206,28 @@ fn powerless(device: &Device, program: &str) -> std::process::Command {
 #[test]
 fn a_program_with_more_rights_than_its_user_does_not_believe_the_environment() {
     let device = Device::new();
+    let _ = Token::new(&device, "the-systems", "");
+    let (system, users) = (device.store(), device.path("users"));
+    std::fs::rename(&system, device.path("system")).unwrap();
     let _ = Token::new(&device, "the-users-own", "");
-    // Everybody may go there; the program is root's, or that of whoever runs the tests.
-    let tool = device.path("pkcs11-tool");
-    let _ = std::fs::copy("/usr/bin/pkcs11-tool", &tool).unwrap();
-    std::fs::set_permissions(&tool, Permissions::from_mode(0o4755)).unwrap();
-    for path in device.path("x").ancestors().skip(1).take_while(|path| path.starts_with(std::env::temp_dir())) {
-        if path != std::env::temp_dir() {
-            std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
-        }
-    }
-    let list = |user: &str| {
-        let mut command = device.command("setpriv");
-        command.args([&format!("--reuid={user}"), "--clear-groups"]).arg(&tool);
-        command.env("KEYRIVET_LOG", "all").args(["--module", &device.module(), "--list-slots"]).run()
+    std::fs::rename(&system, &users).unwrap();
+    // An /etc with our configuration in it, for this program alone.
+    let script = r#"
+        cp -a /etc etc && mkdir -p etc/keyrivet && mount --bind etc /etc
+        printf "lock_dir = '%s/lock'\nstore = '%s/system'\ntcti = '%s'\n" "$PWD" "$PWD" "$KEYRIVET_TCTI" > /etc/keyrivet/keyrivet.toml
+        cp "$(command -v pkcs11-tool)" tool && chmod 4755 tool && chmod 755 .
+        export KEYRIVET_STORE="$PWD/users" KEYRIVET_LOG=all TSS2_LOG=all+trace TSS2_LOGFILE="$PWD/written-as-root"
+        "$@" ./tool --module "$PKCS11_MODULE_PATH" --list-slots
+        "$@" ./tool --module "$PKCS11_MODULE_PATH" --slot-index 0 --keypairgen --key-type EC:prime256v1
+    "#;
+    let run = |by: &[&str]| {
+        let mut command = device.command("unshare");
+        command.args(["--mount", "sh", "-euc", script, "sh"]).args(by).run()
     };
-    let _ = list("0").ok().says("the-users-own");
-    let _ = list("65534").says_nothing_of("the-users-own").says_nothing_of("keyrivet:");
+    let privileged = run(&["setpriv", "--reuid=65534", "--clear-groups"]).ok();
+    let _ = privileged.says("the-systems").says_nothing_of("the-users-own").says_nothing_of("keyrivet:");
+    assert!(!device.path("written-as-root").exists());
+    // By whose rights it runs anyhow, it is as any other.
+    let _ = run(&["env"]).ok().says("the-users-own").says_nothing_of("the-systems");
+    assert!(device.path("written-as-root").exists());
 }

@@ -122,21 +122,24 @@ fn an_interrupt_at_the_prompt_leaves_the_terminal_as_it_was() {
     Token::new(&device, "gateway", "123456").generate("rsa:2048", "rsa", "01");
     let keyrivet = Artefact::Command.path();
     let script = "import os, pty, sys, termios
-pid, terminal = pty.fork()
+terminal, end = pty.openpty()
+before = termios.tcgetattr(end)
+pid = os.fork()
 if pid == 0:
+    os.setsid()
+    os.close(os.open(os.ttyname(end), os.O_RDWR))
+    os.dup2(end, 2)
     os.execv(sys.argv[1], [sys.argv[1], 'jwt', '--aud', 'my-project', '--key', 'pkcs11:token=gateway;object=rsa'])
-before = termios.tcgetattr(terminal)
 seen = b''
 while b'PIN of token gateway: ' not in seen:
     seen += os.read(terminal, 1000)
-assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+assert not termios.tcgetattr(end)[3] & termios.ECHO
 os.write(terminal, b'123\\x03')
 while b'cancelled' not in seen:
     seen += os.read(terminal, 1000)
-assert termios.tcgetattr(terminal) == before
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
-        .replace("\\\\", "\\");
-    let _ = device.run(&["python3", "-c", &script, &keyrivet.to_string_lossy()]).fails();
+assert termios.tcgetattr(end) == before
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
+    let _ = device.run(&["python3", "-c", script, &keyrivet.to_string_lossy()]).fails();
 }
 
 #[test]

@@ -130,12 +130,17 @@ fn a_store_that_is_away_for_a_moment_costs_no_session_and_no_token() {
     let (_, key) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &template, &[Attribute::Token(false)]).unwrap();
     let store = device.store();
     let token = std::fs::read_dir(&store).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap().path();
-    for place in [&token, &store] {
+    for (place, instead) in [(&token, false), (&store, false), (&token, true), (&store, true)] {
         let away = device.path("away");
         std::fs::rename(place, &away).unwrap();
-        std::fs::write(place, "no directory").unwrap();
-        assert!(module.get_all_slots().unwrap().contains(&slot), "{}", place.display());
-        std::fs::remove_file(place).unwrap();
+        if instead {
+            std::fs::write(place, "no directory").unwrap();
+        }
+        let slots: Vec<_> = module.get_all_slots().unwrap().iter().map(Slot::id).collect();
+        assert_eq!(slots, [slot.id(), slot.id() + 1], "{}", place.display());
+        if instead {
+            std::fs::remove_file(place).unwrap();
+        }
         std::fs::rename(&away, place).unwrap();
         assert_eq!(module.get_all_slots().unwrap().len(), 2);
         let another = module.open_rw_session(slot).unwrap();

@@ -250,12 +250,21 @@ fn a_storage_root_key_that_the_lockout_covers_is_no_parent_of_unattended_keys() 
     tools(&device, "tpm2_createprimary -Q -C o -G ecc256 -c srk.ctx");
     tools(&device, "tpm2_evictcontrol -Q -C o -c srk.ctx 0x81000001");
     let _ = run(&device, &format!("{MAKE_EC} -out key.pem")).ok();
+    device.mark();
+    let long = format!("{MAKE_EC} -pkeyopt user-auth:{} -out long.pem", "x".repeat(33));
+    let _ = run(&device, &long).fails_with("at most 32 bytes");
+    assert!(device.attacks().is_empty());
     for _ in 0..3 {
         let _ = run(&device, "dgst -sha256 -sign key.pem -out s openssl.cnf").ok();
         device.cut_power();
         device.start_tpm();
     }
     let _ = device.run(&["tpm2_getcap", "properties-variable"]).ok().says("TPM2_PT_LOCKOUT_COUNTER: 0x0");
+    // An owner who keeps the hierarchy to himself has to say which it shall be.
+    let _ = device.run(&["tpm2_changeauth", "-c", "o", "owner-auth"]).ok();
+    let _ = run(&device, &format!("{MAKE_EC} -out key.pem")).fails_with("-pkeyopt parent:0x81000001");
+    let _ = run(&device, &format!("{MAKE_EC} -pkeyopt parent:0x81000001 -out key.pem")).ok();
+    let _ = run(&device, "dgst -sha256 -sign key.pem -out s openssl.cnf").ok();
 }
 
 #[test]

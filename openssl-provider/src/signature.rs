@@ -86,7 +86,8 @@ impl Signature {
         };
         if purpose == Purpose::Sign && matches!(key.material(), Material::Ephemeral(_)) {
             return Err(Error::Unsupported(
-                "signing with a key that was made for a handshake: one that signs is made with a parent or a uri".into(),
+                "signing with a key that was made for a handshake: one that signs is made with a parent or a uri"
+                    .into(),
             ));
         }
         if key.family().signs_as() != self.algorithm.family || !usable {

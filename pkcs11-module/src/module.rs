@@ -31,6 +31,8 @@ pub(crate) fn new_handle() -> CK_ULONG {
 pub(crate) struct Module {
     keyrivet: Keyrivet,
     slots: Mutex<Vec<Arc<Slot>>>,
+    /// Held while the store is read, which may take its time, and until `slots` says what it said.
+    listing: Mutex<()>,
     sessions: RwLock<HashMap<CK_SESSION_HANDLE, Arc<Session>>>,
 }
 
@@ -44,6 +46,7 @@ pub(crate) fn initialise() -> Result<()> {
     let module = Module {
         keyrivet: Keyrivet::open(Config::load()?),
         slots: Mutex::new(Vec::new()),
+        listing: Mutex::new(()),
         sessions: RwLock::new(HashMap::new()),
     };
     module.refresh_slots();
@@ -77,20 +80,21 @@ impl Module {
     ///
     /// "The list of slots is static until C_GetSlotList is called with a NULL buffer" (PKCS#11 3.2, C_GetSlotList).
     pub(crate) fn refresh_slots(&self) {
-        // Locked while the store is read: what is listed is not older than what is there.
-        let mut slots = self.slots.lock();
+        let _listing = self.listing.lock();
         let listed = self.keyrivet.tokens().and_then(|tokens| Ok((self.keyrivet.free_slot(&tokens)?, tokens)));
         let (free, tokens) = match listed {
             Ok(listed) => listed,
             // A store that cannot be read now has the tokens that it had; the core's error says why, and the module goes on.
             Err(error) => {
                 log::write(Topic::Error, format_args!("{error}"));
+                let mut slots = self.slots.lock();
                 if slots.is_empty() {
                     slots.push(Arc::new(Slot::free(0)));
                 }
                 return;
             }
         };
+        let mut slots = self.slots.lock();
         let mut current: Vec<_> = tokens
             .into_iter()
             .map(|token| {
@@ -104,7 +108,8 @@ impl Module {
         let kept: Vec<_> = slots.iter().filter(in_use).filter(missed).cloned().collect();
         current.extend(kept);
         current.sort_by_key(|slot| slot.id());
-        current.push(Arc::new(Slot::free(free.into())));
+        let after_last = current.last().map_or(0, |last| last.id() + 1);
+        current.push(Arc::new(Slot::free(after_last.max(free.into()))));
         *slots = current;
     }
 
@@ -126,19 +131,17 @@ impl Module {
             return slot.reinitialise(so_pin, label);
         }
         let number = u32::try_from(id).map_err(|_| Error(CKR_SLOT_ID_INVALID))?;
+        let _listing = self.listing.lock();
         let token = self.keyrivet.create_token(number, label, so_pin).map_err(|error| match error {
             // Another process made a token in this slot since it was listed.
             keyrivet_core::Error::NotFound(_) => Error(CKR_SLOT_ID_INVALID),
             other => other.into(),
         })?;
+        let made = Arc::new(Slot::with_token(token));
         let mut slots = self.slots.lock();
-        // Another thread may have listed it already.
-        if !slots.iter().any(|slot| slot.holds(&token)) {
-            let made = Arc::new(Slot::with_token(token));
-            match slots.iter_mut().find(|slot| slot.id() == made.id()) {
-                Some(place) => *place = made,
-                None => slots.push(made),
-            }
+        match slots.iter_mut().find(|slot| slot.id() == made.id()) {
+            Some(place) => *place = made,
+            None => slots.push(made),
         }
         Ok(())
     }

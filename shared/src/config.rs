@@ -186,7 +186,10 @@ fn user_store(variable: &impl Fn(&str) -> Option<String>) -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/share")));
     data.map(|data| data.join("keyrivet")).ok_or_else(|| {
-        Error::Config(format!("no place for keys: make {SYSTEM_STORE}, or set KEYRIVET_STORE to a directory"))
+        Error::Config(format!(
+            "no place for keys: make {SYSTEM_STORE}, or set KEYRIVET_STORE to a directory (store in {DEFAULT_FILE}, where a program \
+             with more rights than its user does not read the environment)"
+        ))
     })
 }
 

@@ -81,23 +81,27 @@ pub(crate) fn close_on_exec(descriptor: i32) {
     unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
-/// Keeps libtss2 from writing to the host's standard error, unless its user has set `TSS2_LOG`.
+/// Keeps libtss2 from writing to the host's standard error, unless its user has set `TSS2_LOG`; in a program with more rights
+/// than its user, whatever that user has set: `TSS2_LOGFILE` names any file.
 ///
 /// libtss2 takes its log level from the environment and from nowhere else. `setenv` may free the array that another
 /// thread's `getenv` walks through, so we publish a longer copy and leave the old array as it is.
 pub(crate) fn silence_libtss2() {
     const NAME: &CStr = c"TSS2_LOG";
     static QUIET: &CStr = c"TSS2_LOG=all+NONE";
+    let believed = !is_privileged();
     // SAFETY: reads the environment's array, which ends with a null pointer, while nobody frees it: glibc does so only
     // in `setenv`, which a program with threads must not call; the new array is leaked, so it stays valid for ever.
     unsafe {
-        if environ.is_null() || !libc::getenv(NAME.as_ptr()).is_null() {
+        if environ.is_null() || (believed && !libc::getenv(NAME.as_ptr()).is_null()) {
             return;
         }
         let mut variables = Vec::new();
         let mut next = environ;
         while !(*next).is_null() {
-            variables.push(*next);
+            if believed || !CStr::from_ptr(*next).to_bytes().starts_with(NAME.to_bytes()) {
+                variables.push(*next);
+            }
             next = next.add(1);
         }
         variables.push(QUIET.as_ptr().cast_mut());

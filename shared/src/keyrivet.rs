@@ -22,6 +22,9 @@ use crate::token::{self, DESCRIPTION, Token, check_label};
 use crate::tpm::{self, Parent, Tpm, template};
 use crate::tss2_pem::Tss2Key;
 
+/// As long as the hash by which keys of ours are named: the most that TPM2_Create takes.
+const LONGEST_AUTH_VALUE: usize = 32;
+
 /// A process's way to its tokens and its TPM. Cheap to clone; opening it touches neither.
 #[derive(Clone)]
 pub struct Keyrivet {
@@ -221,6 +224,9 @@ impl Keyrivet {
         let by_configuration = self.config().pcrs.clone().map(|pcrs| PcrPolicy { pcrs, digest: None });
         let policy = policy.or(by_configuration.as_ref());
         let has_value = !authorisation.is_empty();
+        if authorisation.len() > LONGEST_AUTH_VALUE {
+            return Err(Error::DataInvalid(format!("an authorisation value has at most {LONGEST_AUTH_VALUE} bytes")));
+        }
         let (parent, parent_auth) = parent;
         let (parent, created, steps) = self.tpm().with(|tpm| {
             let (steps, digest) = policy.map(|policy| policy.steps(tpm, has_value)).transpose()?.unzip();
@@ -246,7 +252,14 @@ impl Keyrivet {
                         (tpm::SRK_HANDLE, created)
                     }
                     // Each power cut would count as a wrong try where the TPM counts those of the parent.
-                    Some(_) | None => under(tpm, tpm::OWNER)?,
+                    Some(_) => under(tpm, tpm::OWNER).map_err(|error| match error {
+                        Error::StorageRootKey(reason) => Error::StorageRootKey(format!(
+                            "{reason}; or make the key under 0x81000001 (-pkeyopt parent:0x81000001), which lacks noDA: each power cut \
+                             counts as a wrong PIN then"
+                        )),
+                        other => other,
+                    })?,
+                    None => under(tpm, tpm::OWNER)?,
                 },
             };
             Ok((parent, created, steps))

@@ -47,9 +47,10 @@ fn ask(what: &str) -> Result<Zeroizing<Vec<u8>>> {
             b'\n' | b'\r' => break false,
             INTERRUPT | QUIT => break true,
             END_OF_FILE if pin.is_empty() => break true,
-            BACKSPACE | DELETE => drop(pin.pop()),
+            // A character, of which UTF-8 has several bytes.
+            BACKSPACE | DELETE => while pin.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
             KILL_LINE => pin.clear(),
-            typed if pin.len() < LONGEST => pin.push(typed),
+            typed if typed >= b' ' && pin.len() < LONGEST => pin.push(typed),
             _ => {}
         }
     };

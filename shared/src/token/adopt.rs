@@ -1,5 +1,7 @@
 //! Adoption: what is in the TPM already, by somebody else's hand, becomes an object of a token.
 
+use std::time::{Duration, Instant};
+
 use zeroize::Zeroizing;
 
 use super::Token;
@@ -11,6 +13,9 @@ use crate::object::{Attributes, Body, KeyMaterial, Object, ObjectId, PersistentK
 use crate::public_area::{PublicArea, object_attribute};
 use crate::public_key::PublicKey;
 use crate::tpm;
+
+/// How long what could not be adopted is left alone: each session that opens would ask for it.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// Whether a handle is one of an NV index (TPM 2.0 Part 2, 7.2).
 fn is_nv(handle: u32) -> bool {
@@ -48,12 +53,14 @@ impl Token {
 
     /// Adopts what the configuration names and the token does not have yet.
     ///
-    /// Costs nothing once done. What fails is logged, and tried again after the next login: the token is none the worse for it.
+    /// Costs nothing once done. What fails is logged, and tried again at the next login or after [`PAUSE`]: the token is none the
+    /// worse for it.
     pub fn adopt_configured(&self) {
         let label = self.file.load().label.clone();
         for entry in self.tpm.config().adopt.iter().filter(|entry| entry.token == label) {
             let missing = matches!(self.directory.stamp(self.adopted_id(entry.handle)), Err(Error::NotFound(_)));
-            if !missing || self.not_adopted.get().lock().contains(&entry.handle) {
+            let tried = self.not_adopted.get().lock().get(&entry.handle).is_some_and(|tried| tried.elapsed() < PAUSE);
+            if !missing || tried {
                 continue;
             }
             match self.adopt_entry(entry).and_then(|object| self.insert(&object)) {
@@ -61,10 +68,7 @@ impl Token {
                 Ok(()) | Err(Error::NotLoggedIn) => {}
                 Err(error) => {
                     log::write(Topic::Error, format_args!("0x{:08x} is not adopted: {error}", entry.handle));
-                    // A TPM that is not there yet may be there at the next try.
-                    if !matches!(error, Error::TpmUnavailable { .. } | Error::TpmBusy { .. }) {
-                        self.not_adopted.get().lock().insert(entry.handle);
-                    }
+                    self.not_adopted.get().lock().insert(entry.handle, Instant::now());
                 }
             }
         }

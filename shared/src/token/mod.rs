@@ -6,8 +6,9 @@ mod named;
 mod pins;
 mod placement;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use zeroize::Zeroizing;
@@ -101,8 +102,8 @@ pub struct Token {
     tries: ArcSwap<PinTries>,
     /// Objects as parsed from a version of their file.
     cache: PerProcess<Mutex<Cache>>,
-    /// Handles of which the TPM or the store has said that they are not to be adopted: until the next login.
-    not_adopted: PerProcess<Mutex<HashSet<u32>>>,
+    /// Handles that could not be adopted, and when that was tried.
+    not_adopted: PerProcess<Mutex<HashMap<u32, Instant>>>,
 }
 
 type Cache = HashMap<ObjectId, Cached>;

@@ -143,7 +143,7 @@ pub(crate) fn read_nv(connection: &mut Connection, index: u32) -> Result<Vec<u8>
             Ok(part) if part.is_empty() => return Err(Error::malformed("NV index", "it is shorter than it says")),
             Ok(part) => content.extend_from_slice(&part),
             // The owner may have an authValue, of which wrong ones are not counted.
-            Err(error) if authority == OWNER && !response::is_transport_failure(&error) => authority = index,
+            Err(error) if authority == OWNER && response::is_authorisation_failure(&error) => authority = index,
             Err(error) => return Err(error),
         }
     }

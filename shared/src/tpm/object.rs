@@ -149,8 +149,8 @@ impl Connection {
                 true => advice("this TPM's owner has set an authorisation value"),
                 false => error,
             })?;
-        let name = PublicArea::parse(&public)?.name;
-        let persisted = self.sapi.evict_control((transient, &name), &mut Auth::Empty, SRK_HANDLE);
+        // Its Name counts in sessions only.
+        let persisted = self.sapi.evict_control((transient, &[]), &mut Auth::Empty, SRK_HANDLE);
         self.sapi.flush_context(transient)?;
         match persisted {
             Ok(()) => Srk::from_public(public),
@@ -219,11 +219,12 @@ impl Connection {
 
     /// What a failed creation under the pinned `srk` means: another TPM, or a storage root key that we cannot use.
     pub(crate) fn diagnose_create(&mut self, srk: &Srk, error: Error, what: &str) -> Error {
-        let refused = response::is_authorisation_failure(&error) || response::is_not_ours(&error);
-        if !refused {
+        let refused = response::is_authorisation_failure(&error);
+        if !refused && !response::is_not_ours(&error) {
             return error;
         }
         match self.find_srk() {
+            Ok(Some(found)) if found.area.name == srk.area.name && !refused => error,
             Ok(Some(found)) if found.area.name == srk.area.name => Error::StorageRootKey(format!(
                 "the storage root key at 0x{SRK_HANDLE:x} has an authorisation value, which unattended use cannot give"
             )),
@@ -333,8 +334,8 @@ impl Connection {
     /// Puts a wrapped key at a persistent handle. Says whether that was free. Errors: [`Error::TpmFull`].
     pub(crate) fn place(&mut self, public: &[u8], private: &[u8], handle: u32, owner: &[u8]) -> Result<bool> {
         self.flush_key()?;
-        let transient = self.sapi.load((SRK_HANDLE, &[]), &mut Auth::Empty, public, private)?;
         let name = PublicArea::parse(public)?.name;
+        let transient = self.sapi.load((SRK_HANDLE, &[]), &mut Auth::Empty, public, private)?;
         let placed = self.evict((transient, &name), handle, owner);
         self.sapi.flush_context(transient)?;
         match placed {

@@ -27,6 +27,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// A server that did not answer is left alone for so many times as long as that took: who waits for it is a broker.
 const PAUSE: u32 = 5;
+/// At most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The advisory lock under which changes are numbered, and the one under which the schema is brought up to date.
 const CHANGES_LOCK: i64 = 0x4b65_7972_6976_6574;
 const SCHEMA_LOCK: i64 = CHANGES_LOCK + 1;
@@ -103,7 +105,7 @@ impl Postgres {
             }
             Err(error) => (Err(error.clone()), Some(error)),
         };
-        state.given_up = lost.map(|why| (Instant::now() + start.elapsed() * PAUSE, why));
+        state.given_up = lost.map(|why| (Instant::now() + (start.elapsed() * PAUSE).min(LONGEST_PAUSE), why));
         done
     }
 }
@@ -136,21 +138,28 @@ impl Link {
     fn connect(configuration: &Config) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::Store(format!("no runtime for the connection: {error}")))?;
-        let hosts = u32::try_from(configuration.get_hosts().len()).unwrap_or(u32::MAX);
-        let patience = CONNECT_PATIENCE * hosts.saturating_add(1);
+        let hosts = configuration.get_hosts().len().max(configuration.get_hostaddrs().len());
+        let patience = CONNECT_PATIENCE * u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1);
         let connected = runtime.block_on(async { timeout(patience, configuration.connect(NoTls)).await });
-        let (client, connection) = connected.map_err(|_| unanswered(patience))?.map_err(failed)?;
+        let (client, connection) = match connected.map_err(|_| unanswered(patience)) {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(given_up(runtime, failed(error))),
+            Err(error) => return Err(given_up(runtime, error)),
+        };
         let transport = runtime.spawn(connection);
         let statements = HashMap::new();
         let mut this = Self { client, statements, patience: PATIENCE + GRACE, lost: None, transport, runtime };
-        if configuration.get_options().is_some_and(|options| options.contains("_timeout")) {
+        let options = configuration.get_options().unwrap_or_default();
+        if options.contains("statement_timeout") {
             let sql = "SELECT setting::int8 FROM pg_settings WHERE name = 'statement_timeout'";
             let limit = this.query(sql, &[])?.first().map_or(Ok(0), |row| row.integer(0))?;
             let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
             this.patience = limit.map_or(Duration::MAX, |limit| limit.saturating_add(GRACE));
         } else {
-            let limit = PATIENCE.as_millis();
-            this.command(&format!("SET statement_timeout = {limit}; SET lock_timeout = {limit}"))?;
+            this.command(&format!("SET statement_timeout = {}", PATIENCE.as_millis()))?;
+        }
+        if !options.contains("lock_timeout") {
+            this.command(&format!("SET lock_timeout = {}", PATIENCE.as_millis()))?;
         }
         Ok(this)
     }
@@ -251,6 +260,12 @@ impl FromSql<'_> for Value {
     fn accepts(ty: &Type) -> bool {
         [Type::INT4, Type::INT8, Type::TEXT, Type::BYTEA, Type::VOID].contains(ty)
     }
+}
+
+/// Leaves a look-up of a host's name that goes on to itself: to drop the runtime would wait for it.
+fn given_up(runtime: Runtime, error: Error) -> Error {
+    runtime.shutdown_background();
+    error
 }
 
 fn unanswered(after: Duration) -> Error {

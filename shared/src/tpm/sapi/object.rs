@@ -177,7 +177,8 @@ impl Sapi {
         )
     }
 
-    /// Makes the object at `transient` persistent at `persistent`, by the owner, whose authValue is empty.
+    /// Makes an object, given with its Name, persistent at `persistent`; or removes it from there, if that is where it is. By the
+    /// owner.
     pub(crate) fn evict_control(
         &mut self,
         (object, name): (u32, &[u8]),
