@@ -37,6 +37,12 @@ fn a_key_file_a_wrapped_uri_and_a_handle_sign_too() {
     token.generate("EC:prime256v1", "ec", "01");
     device.new_key_file(["EC", "group:P-256"], "camera.pem");
     device.wrap_uri(&token.uri("ec"), "sensor.pem");
+    // In one line each, as other tools write it.
+    for file in ["camera", "sensor"] {
+        let join =
+            format!("sed -i ':all; N; $!b all; s/\\([^-]\\)\\n\\([^-]\\)/\\1\\2/g' {file}.pem && wc -l < {file}.pem");
+        assert_eq!(device.run(&["sh", "-euc", &join]).ok().stdout().trim(), "3");
+    }
     let create = ["tpm2_create", "-Q", "-C", "0x81000001", "-G", "ecc:ecdsa", "-u", "k.pub", "-r", "k.priv"];
     let _ = device.run(&create).ok();
     let load = ["tpm2_load", "-Q", "-C", "0x81000001", "-u", "k.pub", "-r", "k.priv", "-c", "k.ctx"];
