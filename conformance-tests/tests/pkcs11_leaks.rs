@@ -96,25 +96,6 @@ fn every_kind_of_use_leaves_nothing() {
 }
 
 #[test]
-fn objects_that_are_gone_take_no_memory() {
-    const SIZE: usize = 60_000;
-    let client = client("");
-    let template = [Attribute::Class(ObjectClass::DATA), Attribute::Token(true), Attribute::Value(vec![7; SIZE])];
-    let rounds = |count: usize| {
-        for _ in 0..count {
-            let object = client.session.create_object(&template).unwrap();
-            assert_eq!(client.get(object, cryptoki_sys::CKA_VALUE).map(|value| value.len()), Ok(SIZE));
-            client.session.destroy_object(object).unwrap();
-        }
-        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-    };
-    let (before, count) = (rounds(50), 300);
-    let more = rounds(count).saturating_sub(before);
-    assert!(more < count * SIZE / 4, "{more} bytes more");
-}
-
-#[test]
 fn what_fails_leaves_nothing_either() {
     let client = client(client::PIN);
     let (_, rsa) = client.rsa_for_all(2048);

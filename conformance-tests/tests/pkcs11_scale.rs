@@ -1,4 +1,4 @@
-//! A store with many objects: what finding one of them costs. Times are printed, not asserted.
+//! A store with many objects, and many that were in it: what finding one of them costs, and what is left. Times are printed, not asserted.
 
 mod client;
 mod raw;
@@ -123,4 +123,26 @@ fn one_object_among_ten_thousand_is_found_with_a_dozen_reads_more() {
 #[ignore = "run by the test above, in a process of its own for each size"]
 fn inner() {
     with_objects(std::env::var("OBJECTS").unwrap().parse().unwrap());
+}
+
+#[test]
+fn objects_that_are_gone_take_no_memory() {
+    const SIZE: usize = 60_000;
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", "");
+    let raw = Raw::initialised(&device);
+    let session = raw.open(0);
+    let template = [(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true)), (CKA_VALUE, vec![7; SIZE])];
+    let after = |rounds: usize| {
+        for _ in 0..rounds {
+            let object = raw.create(session, &template).unwrap();
+            assert_eq!(raw.get(session, object, CKA_VALUE).map(|value| value.len()), Ok(SIZE));
+            call!(raw, C_DestroyObject(session, object)).unwrap();
+        }
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let (before, rounds) = (after(50), 300);
+    let more = after(rounds).saturating_sub(before);
+    assert!(more < rounds * SIZE / 4, "{more} bytes more");
 }
