@@ -163,14 +163,14 @@ impl TpmKey {
             (Owner::Token(token, id) | Owner::Adopted(token, id, _), _) => {
                 let damaged =
                     |reason: &str| Error::ObjectCorrupt { path: token.object_path(*id), reason: reason.into() };
-                if refused && matches!(self.owner, Owner::Adopted(..)) {
-                    return damaged(
-                        "the key in the TPM has another authorisation value than auth_file had when it was adopted; correct that file, and \
-                         remove this one to have it adopted anew",
-                    );
-                }
                 if refused {
-                    return damaged("its authorisation is not the one that this token knows");
+                    return damaged(match self.owner {
+                        Owner::Adopted(..) => {
+                            "the key in the TPM has another authorisation value than auth_file had when it was adopted; correct that \
+                             file, and remove this one to have it adopted anew"
+                        }
+                        _ => "its authorisation is not the one that this token knows",
+                    });
                 }
                 match token.srk() {
                     Ok(srk) => {
