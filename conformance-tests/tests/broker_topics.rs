@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use broker::client::Mqtt;
 use broker::{Key, Subscriber, World, client_id, wait_until};
 use conformance_tests::{Artefact, Cluster, Device, Run as _, Server, free_port};
-use keyrivet_registry::{DeviceName, Event, Timestamp};
+use keyrivet_registry::{AuthMethod, DeviceName, Event, Timestamp};
 use serde_json::{Value, json};
 
 #[test]
@@ -95,6 +96,31 @@ fn the_original_of_an_event_reaches_nobody_and_nothing_of_a_device_is_retained()
     publish("5", "1", "hottest");
     later.wait_for("hottest");
     assert!(!later.output().contains("hot-"), "{}", later.output());
+}
+
+#[test]
+fn each_message_goes_out_on_its_own_topic_whatever_the_one_before_it_was() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let gateway = world.add_gateway("gateway", &key, AuthMethod::AssociationOnly);
+    let sensor = world.add("sensor", &key);
+    world.fleet.store().bind(&gateway, &sensor).unwrap();
+    let listener = world.listen(&["registries/#"]);
+    let mut client = Mqtt::connect(&world, &gateway.to_string(), &key);
+    client.attach("sensor", None);
+    let own = ["events", "events", "events/a", "events/a", "state", "events/a", "state", "state", "events"];
+    let topics = own.into_iter().flat_map(|below| [("gateway", below), ("sensor", below), ("gateway", below)]);
+    let topics: Vec<_> = topics.map(|(id, below)| format!("/devices/{id}/{below}")).collect();
+    for (number, topic) in topics.iter().enumerate() {
+        client.publish(topic, &number.to_string());
+    }
+    let expected = |(number, topic)| format!("registries/g{topic} {number}");
+    let expected: Vec<_> = topics.iter().enumerate().map(expected).collect();
+    listener.wait_for(expected.last().unwrap());
+    let seen = listener.output();
+    assert_eq!(seen.lines().filter(|line| line.starts_with("registries/")).collect::<Vec<_>>(), expected);
+    assert_eq!(world.fleet.store().states(&sensor).unwrap()[0].data, b"22");
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Client {
     /// The client id as it was given; it names the connection to the broker.
     pub(crate) id: CString,
     pub(crate) session: Session,
+    /// The topic of its own last event, and that on which others got it: most devices keep to one.
+    pub(crate) last_event: Option<(CString, CString)>,
     subscriptions: Vec<Subscription>,
     /// The broker keeps its session when the connection ends.
     durable: bool,
@@ -141,7 +143,7 @@ impl Clients {
             let _ = self.gateways.remove(&connection);
         }
         let before = self.newest.insert(session.device.clone(), connection);
-        let client = Client { id: id.to_owned(), session, subscriptions, durable };
+        let client = Client { id: id.to_owned(), session, last_event: None, subscriptions, durable };
         let _ = self.connections.insert(connection, client);
         let before = before.filter(|before| *before != connection)?;
         if self.connections.get(&before)?.id.as_c_str() == id {
@@ -197,8 +199,8 @@ impl Clients {
 
     /// The device behind a client of the broker, if it is one.
     pub(crate) fn find(&mut self, client: ClientRef<'_>) -> Option<&mut Client> {
-        let id = client.id()?;
-        self.connections.get_mut(&client.connection()).filter(|known| *known.id == *id)
+        let known = self.connections.get_mut(&client.connection())?;
+        (client.id()? == known.id.as_c_str()).then_some(known)
     }
 
     /// A connection.

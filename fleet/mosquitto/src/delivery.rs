@@ -11,28 +11,21 @@ use crate::clients::{Client, Clients};
 use crate::ffi::broker::Broker;
 use crate::options::EventTopics;
 
-/// Publishes for all who subscribe what a device has published for the registry.
-pub(crate) fn publish_up(
-    broker: Broker<'_>,
-    topics: EventTopics,
-    registry: &RegistryName,
-    topic: &str,
-    payload: &[u8],
-    qos: u8,
-) {
+/// The topic on which the registry's subscribers get what a device publishes on its own.
+pub(crate) fn topic_up(topics: EventTopics, registry: &RegistryName, topic: &str) -> Option<CString> {
     let text = match topics {
         EventTopics::ByRegistry => qualified(registry, topic),
         EventTopics::ByProject => format!("{registry}{topic}"),
     };
-    if let Ok(text) = CString::new(text) {
-        let _ = broker.publish(None, &text, payload, qos);
-    }
+    CString::new(text).ok()
 }
 
 /// Publishes an event that came by HTTP.
 pub(crate) fn event(broker: Broker<'_>, topics: EventTopics, event: &Event) {
     let topic = Topic { device: event.device.id.as_str(), channel: Channel::Events(&event.subfolder) };
-    publish_up(broker, topics, &event.device.registry, &topic.to_string(), &event.data, 1);
+    if let Some(topic) = topic_up(topics, &event.device.registry, &topic.to_string()) {
+        let _ = broker.publish(None, &topic, &event.data, 1);
+    }
 }
 
 /// Gives a configuration to all who have subscribed to it.

@@ -16,6 +16,7 @@ use crate::answer::{Access, Answer, Message};
 use crate::clients::{Client, Clients};
 use crate::delivery;
 use crate::ffi::broker::{Broker, ClientRef, ConnectionId, Level};
+use crate::ffi::clock;
 use crate::keeper::{Keeper, News, Task, full};
 use crate::options::{EventTopics, Options};
 
@@ -23,8 +24,8 @@ use crate::options::{EventTopics, Options};
 const VIA: &str = "mqtt";
 /// How much of a name or topic a line of the log shows.
 const SHOWN: usize = 300;
-/// How often expired sessions are looked for.
-const PATROL: Duration = Duration::from_millis(250);
+/// How often expired sessions are looked for, in microseconds.
+const PATROL: u64 = 250_000;
 /// How long after its start the broker must have called the tick.
 const FIRST_TICK: Duration = Duration::from_secs(3);
 
@@ -44,7 +45,7 @@ struct State {
     leaving: Vec<(ConnectionId, Refusal)>,
     /// Connections to be ended because their device has a newer one.
     replaced: Vec<ConnectionId>,
-    last_patrol: Option<Instant>,
+    last_patrol: Option<Timestamp>,
     /// Events that came by HTTP and that the last tick published: should the broker end now, it sends them to nobody.
     unsure: Vec<Event>,
     told_of_stranger: bool,
@@ -134,7 +135,7 @@ impl Plugin {
                 return Answer::Allowed;
             }
         };
-        match self.fleet.authorise(&mut device.session, action, topic, VIA, Timestamp::now()) {
+        match self.fleet.authorise(&mut device.session, action, topic, VIA, clock::recent()) {
             Ok(allowed) => {
                 if let Access::Subscribe { qos } = access {
                     device.subscribe(topic, qos);
@@ -165,15 +166,20 @@ impl Plugin {
         let mut state = self.state.lock();
         let State { clients, leaving, .. } = &mut *state;
         let Some(device) = clients.find(client) else { return Answer::Allowed };
+        let Client { session, last_event, .. } = device;
+        if let Some((_, up)) = last_event.as_ref().filter(|(last, _)| last.as_c_str() == message.topic) {
+            self.fleet.note_event(session, clock::recent());
+            let _ = broker.publish(None, up, message.payload, message.qos.min(1));
+            return Answer::Taken;
+        }
         let Ok(text) = message.topic.to_str() else { return Answer::Denied };
         let Ok(topic) = Topic::published(text) else { return Answer::Denied };
         match self.act(&mut device.session, topic, message.payload) {
             Ok(()) => {
-                if topic.channel == Channel::Detach {
-                    device.forget(topic.device);
-                } else if topic.channel != Channel::Attach {
-                    let registry = &device.session.device.registry;
-                    delivery::publish_up(broker, self.events, registry, text, message.payload, message.qos.min(1));
+                match topic.channel {
+                    Channel::Attach => {}
+                    Channel::Detach => device.forget(topic.device),
+                    _ => self.publish_up(broker, device, topic, message),
                 }
                 Answer::Taken
             }
@@ -182,6 +188,16 @@ impl Plugin {
                 delivery::error(broker, device, topic.device, &refusal, kind, text);
                 leave(leaving, client, device, refusal)
             }
+        }
+    }
+
+    /// Publishes for the registry's subscribers what a device has published.
+    fn publish_up(&self, broker: Broker<'_>, device: &mut Client, topic: Topic<'_>, message: &Message<'_>) {
+        let DeviceName { registry, id } = &device.session.device;
+        let Some(up) = delivery::topic_up(self.events, registry, &topic.to_string()) else { return };
+        let _ = broker.publish(None, &up, message.payload, message.qos.min(1));
+        if matches!(topic.channel, Channel::Events(_)) && topic.device == id.as_str() {
+            device.last_event = Some((message.topic.to_owned(), up));
         }
     }
 
@@ -198,21 +214,21 @@ impl Plugin {
     /// The broker has a moment.
     pub(crate) fn tick(&self, broker: Broker<'_>) {
         let news = self.keeper.news();
-        let moment = Instant::now();
+        let now = clock::recent();
         let mut state = self.state.lock();
         state.clients.forget_taken_over();
         state.unsure.clear();
-        let due = state.last_patrol.is_none_or(|last| moment.duration_since(last) >= PATROL);
+        // However the clock is set meanwhile.
+        let due = state.last_patrol.is_none_or(|last| last.micros().abs_diff(now.micros()) >= PATROL);
         // The broker calls this each time it has done something.
         if !due && news.is_empty() && state.leaving.is_empty() && state.replaced.is_empty() {
             return;
         }
-        let now = Timestamp::now();
         for news in news {
             self.hear(broker, &mut state, news, now);
         }
         if due {
-            state.last_patrol = Some(moment);
+            state.last_patrol = Some(now);
             self.patrol(broker, &mut state, now);
         }
         let farewells = self.farewells(broker, &mut state, now);

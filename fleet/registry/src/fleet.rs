@@ -190,20 +190,24 @@ impl Fleet {
         match topic.channel {
             Channel::State => self.set_state(&session.device_named(topic.device)?, payload, now)?,
             Channel::Events(_) if topic.device != session.device.id.as_str() => {
-                self.note_event(&session.device_named(topic.device)?, now);
+                self.touch_event(&session.device_named(topic.device)?, now);
             }
-            // Once a second is often enough to know when it was last heard of.
-            Channel::Events(_) if session.event_noted == now.seconds() => {}
-            Channel::Events(_) => {
-                session.event_noted = now.seconds();
-                self.note_event(&session.device, now);
-            }
+            Channel::Events(_) => self.note_event(session, now),
             _ => {}
         }
         Ok(())
     }
 
-    fn note_event(&self, device: &DeviceName, now: Timestamp) {
+    /// Notes an event of the client itself: what [`Self::published`] does with one.
+    pub fn note_event(&self, session: &mut Session, now: Timestamp) {
+        // Once a second is often enough to know when it was last heard of.
+        if session.event_noted != now.seconds() {
+            session.event_noted = now.seconds();
+            self.touch_event(&session.device, now);
+        }
+    }
+
+    fn touch_event(&self, device: &DeviceName, now: Timestamp) {
         self.journal.touch(device, |touch| touch.activity.event = Some(now));
     }
 
@@ -217,7 +221,7 @@ impl Fleet {
     /// Keeps an event that did not come through a broker until one fetches it ([`Store::take_events`]).
     pub fn publish(&self, event: &Event) -> Result<(), Refusal> {
         self.store.put_event(event).map_err(refused)?;
-        self.note_event(&event.device, event.at);
+        self.touch_event(&event.device, event.at);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod abi;
 pub(crate) mod broker;
 mod certificate;
+pub(crate) mod clock;
 pub(crate) mod thread;
 
 use std::ffi::{CStr, c_char, c_int, c_void};

@@ -26,7 +26,7 @@ const GROWTH_GOAL: f64 = 0.9;
 /// Messages under way.
 const WINDOW: usize = 20;
 /// Brokers of each kind that messages go through: one process is some per cent quicker than another for all of its life.
-const BROKERS: usize = 6;
+const BROKERS: usize = 16;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
     // Registry and brokers are no real-time programs.
@@ -226,7 +226,7 @@ fn publishes(bench: &Bench, report: &mut Report, fleet: &Fleet) -> Result<(), St
     let brokers = (0..BROKERS).flat_map(|_| Traffic::ALL).map(start);
     let mut brokers = brokers.collect::<Result<Vec<_>, String>>()?;
     let mut lanes: Vec<&mut dyn Lane> = brokers.iter_mut().map(|lane| lane as &mut dyn Lane).collect();
-    let slices = interleave(&mut lanes, bench.rounds(12), bench.slice() * 2);
+    let slices = interleave(&mut lanes, bench.rounds(8), bench.slice());
     let series = |traffic: Traffic, of: fn(&Slice) -> f64| {
         let all = slices.iter().skip(traffic as usize).step_by(Traffic::ALL.len()).map(|slices| slices.series(of));
         Ok::<_, String>(Series(all.collect::<Result<Vec<_>, _>>()?.into_iter().flat_map(|series| series.0).collect()))
