@@ -1,12 +1,14 @@
 //! A store with many objects, and many that were in it: what finding one of them costs, and what is left. Times are printed, not asserted.
 
 mod client;
+mod forks;
 mod raw;
 
 use std::time::{Duration, Instant};
 
 use conformance_tests::{Device, Token};
 use cryptoki_sys::*;
+use forks::{Way, child};
 use raw::{Raw, call, flag, number};
 
 const NOTHING: [&str; 0] = [];
@@ -139,10 +141,46 @@ fn objects_that_are_gone_take_no_memory() {
             assert_eq!(raw.get(session, object, CKA_VALUE).map(|value| value.len()), Ok(SIZE));
             call!(raw, C_DestroyObject(session, object)).unwrap();
         }
-        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        memory()
     };
     let (before, rounds) = (after(50), 300);
     let more = after(rounds).saturating_sub(before);
     assert!(more < rounds * SIZE / 4, "{more} bytes more");
+}
+
+#[test]
+fn objects_that_another_process_destroys_take_no_memory() {
+    const SIZE: usize = 60_000;
+    const MANY: usize = 60;
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", "");
+    let raw = Raw::initialised(&device);
+    let session = raw.open(0);
+    let template = [(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true)), (CKA_VALUE, vec![7; SIZE])];
+    let round = || {
+        for _ in 0..MANY {
+            let object = raw.create(session, &template).unwrap();
+            assert_eq!(raw.get(session, object, CKA_VALUE).map(|value| value.len()), Ok(SIZE));
+        }
+        let other = child(Way::AtOnce, || {
+            call!(raw, C_Initialize(std::ptr::null_mut())).unwrap();
+            let session = raw.open(0);
+            for object in raw.find(session, &[(CKA_CLASS, number(CKO_DATA))]) {
+                call!(raw, C_DestroyObject(session, object)).unwrap();
+            }
+        });
+        other.join();
+        assert_eq!(raw.find(session, &[(CKA_CLASS, number(CKO_DATA))]), []);
+        memory()
+    };
+    let (warm, rounds) = (3, 9);
+    let memory: Vec<_> = (0..warm + rounds).map(|_| round()).collect();
+    let more = memory[warm + rounds - 1].saturating_sub(memory[warm - 1]);
+    assert!(more < rounds * MANY * SIZE / 4, "{more} bytes more");
+}
+
+/// Resident bytes of this process.
+fn memory() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

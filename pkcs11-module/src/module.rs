@@ -1,6 +1,6 @@
 //! The library's state in this process: from C_Initialize to C_Finalize, its slots and its sessions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,7 +33,7 @@ pub(crate) struct Module {
     slots: Mutex<Vec<Arc<Slot>>>,
     /// Held while the store is read, which may take its time, and until `slots` says what it said.
     listing: Mutex<()>,
-    sessions: RwLock<HashMap<CK_SESSION_HANDLE, Arc<Session>>>,
+    sessions: RwLock<BTreeMap<CK_SESSION_HANDLE, Arc<Session>>>,
 }
 
 /// Reads the configuration and lists the tokens. Costs no TPM command, and neither a missing store, nor a damaged
@@ -47,7 +47,7 @@ pub(crate) fn initialise() -> Result<()> {
         keyrivet: Keyrivet::open(Config::load()?),
         slots: Mutex::new(Vec::new()),
         listing: Mutex::new(()),
-        sessions: RwLock::new(HashMap::new()),
+        sessions: RwLock::new(BTreeMap::new()),
     };
     module.refresh_slots();
     *state = Some(Arc::new(module));

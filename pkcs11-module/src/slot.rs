@@ -1,6 +1,6 @@
 //! A slot, its token, and what the sessions with it share: login, session objects, object handles.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use cryptoki_sys::*;
@@ -27,7 +27,7 @@ pub(crate) struct Slot {
 #[derive(Default)]
 struct Shared {
     /// Open sessions; whether they may write.
-    sessions: HashMap<CK_SESSION_HANDLE, bool>,
+    sessions: BTreeMap<CK_SESSION_HANDLE, bool>,
     /// Session objects and the sessions that made them.
     objects: HashMap<ObjectId, (CK_SESSION_HANDLE, Arc<Object>)>,
     handles: HashMap<CK_OBJECT_HANDLE, Handle>,
@@ -59,6 +59,16 @@ impl Shared {
             handles.insert(handle, entry);
             handle
         })
+    }
+
+    /// Before the tables grow: other processes destroy objects, too, and nobody tells.
+    fn make_room(&mut self, token: &Token) {
+        let Self { objects, handles, handle_of, .. } = self;
+        if handles.len() == handles.capacity() {
+            handles.retain(|_, it| it.built_in.is_some() || objects.contains_key(&it.id) || token.holds(it.id));
+            handle_of.retain(|_, handle| handles.contains_key(handle));
+            handles.reserve(handles.len());
+        }
     }
 
     fn forget_handle(&mut self, id: ObjectId, part: Part) {
@@ -248,7 +258,11 @@ impl Slot {
     /// The handle of an object's part; always the same one.
     pub(crate) fn handle(&self, object: &Object, part: Part) -> CK_OBJECT_HANDLE {
         let private = object.attributes(part).is_some_and(|attributes| attributes.private);
-        self.shared.lock().handle(Handle { id: object.id, part, private, built_in: None })
+        let mut shared = self.shared.lock();
+        if let Some(token) = &self.token {
+            shared.make_room(token);
+        }
+        shared.handle(Handle { id: object.id, part, private, built_in: None })
     }
 
     /// The handle of something of the token itself.

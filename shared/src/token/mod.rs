@@ -216,8 +216,20 @@ impl Token {
             }
         }
         let object = Arc::new(self.directory.read(id)?);
-        self.cache.get().lock().insert(id, Cached { stamp, object: object.clone(), place: None });
+        let mut cache = self.cache.get().lock();
+        // Before it grows: other processes destroy objects, too, and nobody tells.
+        if cache.len() == cache.capacity() {
+            cache.retain(|id, _| self.holds(*id));
+            let as_many = cache.len();
+            cache.reserve(as_many);
+        }
+        cache.insert(id, Cached { stamp, object: object.clone(), place: None });
         Ok(object)
+    }
+
+    /// Whether an object is in the store, unless that cannot be seen.
+    pub fn holds(&self, id: ObjectId) -> bool {
+        !matches!(self.directory.stamp(id), Err(Error::NotFound(_)))
     }
 
     /// Keeps nothing of an object that is gone.
