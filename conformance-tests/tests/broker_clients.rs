@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use broker::{Key, World, client_id, pem, wait_until};
-use conformance_tests::{Device, free_port};
+use conformance_tests::{Artefact, Device, Server, free_port};
 use keyrivet_registry::Timestamp;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{Client, MqttOptions};
@@ -90,6 +90,59 @@ fn a_program_written_for_iot_core_needs_only_another_host_name() {
         let _ = store.send_command(&name, "", b"stop", Timestamp::now()).unwrap();
         assert!(program.wait().unwrap().success(), "{}", said());
     }
+}
+
+#[test]
+fn the_configuration_for_mosquitto_that_is_shipped_serves_devices_and_backends() {
+    let device = Device::new();
+    let world = World::new(&device);
+    world.stop();
+    let (ca_key, server, key) = (Key::es256(), Key::es256(), Key::es256());
+    let ca = ca_key.certificate("iot-ca", &[], None);
+    let registry = world.registry("with-ca", &[pem(&ca)]);
+    let certificate = pem(&key.certificate("sensor", &[], Some((&ca, &ca_key))));
+    let sensor = world.add_to("with-ca", "sensor", &[&certificate], None);
+    let server_certificate = server.certificate("localhost", &["localhost"], Some((&ca, &ca_key)));
+    for (file, content) in [
+        ("iot-ca.crt", pem(&ca)),
+        ("server.crt", pem(&server_certificate)),
+        ("server.key", server.private_pem()),
+        ("device.crt", certificate),
+        ("device.key", key.private_pem()),
+        ("acl", "user backend\ntopic read registries/#\n".into()),
+    ] {
+        device.write(file, content);
+    }
+    let _ = device.run(&["mosquitto_passwd", "-c", "-b", "passwd", "backend", "secret"]).ok();
+    let shipped = include_str!("../../packaging/brokers/mosquitto.conf");
+    let [tokens, certificates, inner] = [8883, 8884, 1883].map(|usual| (usual.to_string(), free_port().to_string()));
+    let plugin = Artefact::MosquittoPlugin.path().display().to_string();
+    let mut text = shipped.replace("/usr/lib/libkeyrivet_mosquitto.so", &plugin);
+    for folder in
+        ["/var/lib/keyrivet-server/", "/etc/mosquitto/ca_certificates/", "/etc/mosquitto/certs/", "/etc/mosquitto/"]
+    {
+        text = text.replace(folder, "");
+    }
+    for (usual, free) in [&tokens, &certificates, &inner] {
+        text = text.replace(&format!("listener {usual}"), &format!("listener {free}"));
+    }
+    device.write("shipped.conf", text + "user root\n");
+    let mut broker = device.command("mosquitto");
+    let port = inner.1.parse().unwrap();
+    let _broker = Server::start(broker.args(["-v", "-c", "shipped.conf"]), port, &device.path("shipped.log"));
+    let backend = ["-p", &inner.1, "-u", "backend", "-P", "secret"];
+    let listener = world.subscribe("backend", &backend, &[&format!("registries/{}/#", registry.registry)]);
+    let publish = |port: &str, who: &[&str], message: &str| {
+        let words =
+            ["mosquitto_pub", "-h", "localhost", "-p", port, "--cafile", "iot-ca.crt", "-i", &sensor.to_string()];
+        let rest = ["-q", "1", "-t", "/devices/sensor/events", "-m", message];
+        let _ = device.run(&[&words[..], who, &rest].concat()).ok();
+        listener.wait_for(&format!("registries/with-ca/devices/sensor/events {message}"));
+    };
+    publish(&tokens.1, &["-u", "unused", "-P", &key.token()], "by token");
+    publish(&certificates.1, &["--cert", "device.crt", "--key", "device.key"], "by certificate");
+    let nobody = ["mosquitto_pub", "-h", "127.0.0.1", "-p", &inner.1, "-t", "registries/with-ca/devices/sensor/events"];
+    let _ = device.run(&[&nobody[..], &["-m", "x"]].concat()).fails_with("not authorised");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod world;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use keyrivet_registry::rules::admission::Protocol;
@@ -377,6 +378,15 @@ fn a_database_that_stops_holds_nobody_for_ever() {
     while let Err(error) = fleet.store().ping() {
         assert!(Instant::now() < deadline, "{error}");
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn the_files_of_sqlite_are_for_its_user_and_group_alone() {
+    let world = World::sqlite();
+    let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for file in [world.url.clone(), format!("{}-wal", world.url), format!("{}-shm", world.url)] {
+        assert_eq!(mode(&file), 0o640, "{file}");
     }
 }
 

@@ -6,6 +6,8 @@
 //! The semantics are those of the retired Google Cloud IoT Core, so that its clients need only another host name;
 //! unlike it, every refusal says why ([`Refusal`]).
 
+#![forbid(unsafe_code)]
+
 mod credential;
 mod error;
 mod fleet;

@@ -1,5 +1,7 @@
 //! `keyrivet-server`: the registry's commands, and the server that answers devices and brokers.
 
+#![forbid(unsafe_code)]
+
 mod admin;
 mod bridge;
 mod cli;

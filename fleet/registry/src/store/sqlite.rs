@@ -1,5 +1,7 @@
 //! SQLite: one file in WAL mode, so that a broker's plugin, a server and commands can share it.
 
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ pub(super) struct Sqlite {
 impl Sqlite {
     pub(super) fn open(path: &str) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // SQLite gives its other files the mode of this one. If this cannot make it, SQLite says why.
+        let file = Some(path).filter(|path| *path != ":memory:");
+        let _ = file.map(|path| fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path));
         let open = || -> rusqlite::Result<rusqlite::Connection> {
             let connection = rusqlite::Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(PATIENCE)?;
