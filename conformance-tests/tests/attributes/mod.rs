@@ -42,7 +42,7 @@ impl Form {
             Self::Number => value.len() == size_of::<CK_ULONG>(),
             Self::Text => std::str::from_utf8(value).is_ok(),
             Self::Date => value.is_empty() || (value.len() == 8 && value.iter().all(u8::is_ascii_digit)),
-            Self::Numbers => value.len() % size_of::<CK_ULONG>() == 0,
+            Self::Numbers => value.len().is_multiple_of(size_of::<CK_ULONG>()),
             Self::Bytes | Self::Structure => true,
         }
     }
