@@ -124,6 +124,48 @@ fn each_message_goes_out_on_its_own_topic_whatever_the_one_before_it_was() {
 }
 
 #[test]
+fn a_log_that_is_a_topic_too_stops_nothing() {
+    let device = Device::new();
+    let world = World::with(&device, "log_dest topic\nlog_dest stderr");
+    device.write("acl", "topic readwrite #\ntopic read $SYS/#\n");
+    world.stop();
+    world.start();
+    let key = Key::es256();
+    let _ = world.add("sensor", &key);
+    let log = world.listen(&["$SYS/broker/log/#"]);
+    let listener = world.subscribe("events", &["-i", "events"], &["registries/#"]);
+    let _ = world.publish(&client_id("sensor"), "eyJ.no.token", &["-t", "x", "-m", "x"]).fails_with("not authorised");
+    log.wait_for("keyrivet: refused");
+    let _ = world.publish(&client_id("sensor"), &key.token(), &["-q", "1", "-t", "/devices/other/events", "-m", "x"]);
+    log.wait_for("device sensor may not use the topics of device other");
+    let _ = world.connect(&client_id("sensor"), &key.token()).ok();
+    listener.wait_for("registries/g/devices/sensor/events hello");
+}
+
+#[test]
+fn one_connection_subscribes_no_more_than_it_may_and_a_repetition_costs_one_fetch() {
+    let device = Device::new();
+    let world = World::new(&device);
+    let key = Key::es256();
+    let name = world.add("sensor", &key);
+    let _ = world.fleet.store().set_config(&name, &[b'x'; 60_000], None, Timestamp::now()).unwrap();
+    let mut client = Mqtt::connect(&world, &name.to_string(), &key);
+    let memory = || {
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", world.process_id())).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    client.subscribe("/devices/sensor/config");
+    client.wait_for("xxx");
+    let before = memory();
+    client.subscribe_all(std::iter::repeat_n("/devices/sensor/config".to_owned(), 30_000));
+    let more = memory().saturating_sub(before);
+    assert!(more < 50_000_000, "{more} bytes more");
+    client.subscribe_all((0..6000).map(|number| format!("/devices/sensor/commands/{number}")));
+    world.wait_for_refusal(&name, "the limit is reached: 5000 subscriptions of a connection");
+    client.publish("/devices/sensor/state", "goes on");
+}
+
+#[test]
 fn a_bridge_of_everything_carries_an_event_once() {
     let device = Device::new();
     // The broker asks nobody about what a bridge may read.

@@ -13,6 +13,7 @@ on_both_databases!(
     a_token_of_each_algorithm_lets_its_device_in_until_it_expires,
     wrong_times_are_refused_with_by_how_much,
     wrong_claims_are_refused_by_name,
+    a_number_tells_no_name,
     neither_no_algorithm_nor_the_public_key_as_a_secret_gets_in,
     only_the_devices_own_valid_keys_count,
     a_blocked_device_is_told_so_and_only_if_it_is_the_device,
@@ -51,10 +52,29 @@ fn wrong_times_are_refused_with_by_how_much(world: &World) {
     refused(connect(world, &device, &token(900, 3600)), "iat in the future by 900 s");
     refused(connect(world, &device, &token(0, 86400 + 601)), "exp is 87001 s after iat");
     refused(connect(world, &device, &token(0, 0)), "exp is 0 s after iat");
+    let long_ago = format!(r#"{{"aud":"my-project","iat":{},"exp":{}}}"#, i64::MIN, i64::MIN + 60);
+    refused(
+        connect(world, &device, &world.signed("dev", "ES256", &long_ago)),
+        "the token expired 9223372036854775807 s ago",
+    );
     // The skew is tolerated, and a token may be used for as long as it lives.
     assert!(connect(world, &device, &token(599, 3600)).is_ok());
     assert!(connect(world, &device, &token(0, 86400 + 600)).is_ok());
     assert!(connect(world, &device, &token(-43200, 86400)).is_ok());
+}
+
+fn a_number_tells_no_name(world: &World) {
+    let registry = world.registry("g", &[]);
+    for key in ["dev", "stranger"] {
+        world.key(key, "ES256");
+    }
+    let device = world.device(&registry, "secret-name", &["dev.pub"], None);
+    let number = world.fleet.store().device(&device).unwrap().unwrap().number;
+    let by_number = registry.device(&number.to_string()).unwrap();
+    let foreign = world.token("stranger", "ES256", 0, 600);
+    refused(connect(world, &by_number, &foreign), &format!("was not made by the key of device {number}"));
+    let session = connect(world, &by_number, &world.token("dev", "ES256", 0, 600)).unwrap();
+    assert_eq!(session.device, device);
 }
 
 fn wrong_claims_are_refused_by_name(world: &World) {

@@ -5,13 +5,16 @@ mod world;
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::gateway::error_message;
 use keyrivet_registry::rules::session::Action;
-use keyrivet_registry::store::DeviceChange;
+use keyrivet_registry::store::{AuditFilter, DeviceChange};
 use keyrivet_registry::{AuthMethod, Change, DeviceName, Proof, Refusal, Session};
 use world::{World, tick};
 
 on_both_databases!(
     a_device_uses_its_own_topics_and_no_others,
+    what_a_client_makes_up_is_shown_short_and_plain,
+    a_device_that_is_made_anew_is_another_one,
     a_gateway_attaches_as_its_method_says,
+    a_stricter_method_ends_what_it_would_not_allow,
     what_a_gateway_asks_wrongly_is_refused_with_its_reason,
     attachments_survive_the_process_and_end_with_the_binding,
     the_http_bridge_speaks_for_whom_the_rules_allow,
@@ -87,6 +90,75 @@ fn a_device_uses_its_own_topics_and_no_others(world: &World) {
             "token-expired"
         ]
     );
+}
+
+fn what_a_client_makes_up_is_shown_short_and_plain(world: &World) {
+    let registry = world.registry("g", &[]);
+    for key in ["dev", "gw"] {
+        world.key(key, "ES256");
+    }
+    let device = world.device(&registry, "dev", &["dev.pub"], None);
+    let gateway = world.device(&registry, "gateway", &["gw.pub"], Some(AuthMethod::AssociationOnly));
+    let made_up = format!("\n\u{1b}[31m{}", "x".repeat(60_000));
+    for (device, key) in [(&device, "dev"), (&gateway, "gw")] {
+        let mut session = connect(world, device, key);
+        let topic = format!("/devices/{made_up}/events");
+        let _ = refused(world.fleet.authorise(&mut session, PUBLISH, &topic, "test", world.now), "device");
+        let _ = world.fleet.attach(&mut session, &made_up, b"", "test", world.now).unwrap_err();
+    }
+    let _ = tick(&world.fleet, world.now);
+    let rows = world.fleet.store().audit(&registry, &AuditFilter { limit: 100, ..AuditFilter::default() }).unwrap();
+    assert!(rows.iter().any(|(_, row)| row.reason.contains("\\n\\u{1b}[31mxxx")), "{rows:?}");
+    for (_, row) in &rows {
+        let text = format!("{}{}", row.action, row.reason);
+        assert!(text.len() < 1000 && !text.chars().any(char::is_control), "{text:?}");
+    }
+}
+
+fn a_device_that_is_made_anew_is_another_one(world: &World) {
+    let registry = world.registry("g", &[]);
+    for key in ["old", "new"] {
+        world.key(key, "ES256");
+    }
+    let device = world.device(&registry, "dev", &["old.pub"], None);
+    let mut session = connect(world, &device, "old");
+    world.fleet.store().delete_device(&device).unwrap();
+    let _ = world.device(&registry, "dev", &["new.pub"], None);
+    let _ = tick(&world.fleet, world.now);
+    let mut ask = |topic| world.fleet.authorise(&mut session, PUBLISH, topic, "test", world.now).map(drop);
+    let _ = refused(ask("/devices/dev/events"), "device dev was deleted and made anew since it connected");
+    assert!(
+        world
+            .fleet
+            .authorise(&mut connect(world, &device, "new"), PUBLISH, "/devices/dev/events", "test", world.now)
+            .is_ok()
+    );
+}
+
+fn a_stricter_method_ends_what_it_would_not_allow(world: &World) {
+    let registry = world.registry("g", &[]);
+    for key in ["dev", "gw"] {
+        world.key(key, "ES256");
+    }
+    let device = world.device(&registry, "dev", &["dev.pub"], None);
+    let gateway = world.device(&registry, "gateway", &["gw.pub"], Some(AuthMethod::AssociationOnly));
+    let store = world.fleet.store();
+    store.bind(&gateway, &device).unwrap();
+    let mut session = connect(world, &gateway, "gw");
+    let method = |method| DeviceChange { auth_method: Some(method), ..DeviceChange::default() };
+    let publish = |session: &mut Session| {
+        let _ = tick(&world.fleet, world.now);
+        world.fleet.authorise(session, PUBLISH, "/devices/dev/events", "test", world.now).map(drop)
+    };
+    world.fleet.attach(&mut session, "dev", b"", "test", world.now).unwrap();
+    publish(&mut session).unwrap();
+    let _ = store.update_device(&gateway, &method(AuthMethod::DeviceAuthTokenOnly)).unwrap();
+    let _ = refused(publish(&mut session), "device dev is not attached to gateway gateway");
+    let token = format!(r#"{{"authorization":"{}"}}"#, world.token("dev", "ES256", 0, 600));
+    world.fleet.attach(&mut session, "dev", token.as_bytes(), "test", world.now).unwrap();
+    // Who has shown the device's token stays.
+    let _ = store.update_device(&gateway, &method(AuthMethod::AssociationAndDeviceAuthToken)).unwrap();
+    publish(&mut session).unwrap();
 }
 
 fn a_gateway_attaches_as_its_method_says(world: &World) {

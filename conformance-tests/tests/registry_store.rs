@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use keyrivet_registry::rules::admission::Protocol;
-use keyrivet_registry::store::{DELIVERED, DeviceChange, NewDevice};
+use keyrivet_registry::store::{DELIVERED, DeviceChange, NewDevice, RegistryChange};
 use keyrivet_registry::{AuthMethod, Change, Credential, CredentialFormat, Event, Fleet, Proof};
 use world::{World, tick};
 
@@ -54,22 +54,24 @@ fn a_registry_with_a_ca_takes_only_certificates_that_it_signed(world: &World) {
     );
     fails(create("bare", "dev.pub"), "a credential must be a certificate");
     fails(create("dev", "dev.crt"), "device dev exists already");
+    fails(create("12345678901234567890", "dev.crt"), "must begin with a letter");
     let add = |file: &str| {
         let add_credential = Some(Credential::parse(&world.read(file), None, None).expect(file));
         store.update_device(&registry.device("dev").unwrap(), &DeviceChange { add_credential, ..Default::default() })
     };
     fails(add("foreign.crt"), "certificate not signed by a CA of this registry");
-    let mut changed = store.registry(&registry).unwrap().unwrap();
-    changed.ca_certificates.push(world.read("other-ca.crt"));
-    store.update_registry(&changed).expect("a second CA");
+    let add_cas = |file: &str, count: usize| {
+        let change = RegistryChange { add_cas: vec![world.read(file); count], ..RegistryChange::default() };
+        store.update_registry(&registry, &change)
+    };
+    let _ = add_cas("other-ca.crt", 1).expect("a second CA");
     add("foreign.crt").expect("the second CA signed it");
 
-    changed.ca_certificates = vec![world.read("iot-ca.crt"); 11];
-    fails(store.update_registry(&changed), "the limit is reached: 10 CA certificates of a registry");
-    changed.ca_certificates = vec![world.read("dev.crt")];
-    fails(store.update_registry(&changed), "is not the certificate of a CA");
-    changed.ca_certificates = vec![world.read("dev.pub")];
-    fails(store.update_registry(&changed), "there is no PEM block 'CERTIFICATE'");
+    fails(add_cas("iot-ca.crt", 9), "the limit is reached: 10 CA certificates of a registry");
+    fails(add_cas("dev.crt", 1), "is not the certificate of a CA");
+    fails(add_cas("dev.pub", 1), "there is no PEM block 'CERTIFICATE'");
+    let remove = RegistryChange { remove_ca: Some(2), ..RegistryChange::default() };
+    fails(store.update_registry(&registry, &remove), "CA certificate 2 of registry g");
 }
 
 fn keys_that_are_none_are_refused(world: &World) {
@@ -232,9 +234,8 @@ fn another_process_learns_of_changes_at_its_next_tick(world: &World) {
     assert_eq!(changes, [Change::Device(device.clone()), Change::Config(device.clone())]);
     assert!(!connect("dev") && connect("new"));
     assert!(tick(&other, world.now).is_empty());
-    let mut changed = store.registry(&registry).unwrap().unwrap();
-    changed.mqtt = false;
-    store.update_registry(&changed).unwrap();
+    let _ =
+        store.update_registry(&registry, &RegistryChange { mqtt: Some(false), ..RegistryChange::default() }).unwrap();
     let _ = tick(&other, world.now);
     assert!(!connect("new"));
     // Whoever slept through more changes than are remembered forgets all it knew.
@@ -330,8 +331,9 @@ fn a_device_is_attached_to_one_gateway_at_a_time(world: &World) {
         });
         let attached = gateways.iter().filter(|gateway| !store.attached(gateway).unwrap().is_empty()).count();
         assert_eq!(attached, 1, "round {round}");
-        store.detach_all(&gateways[0]).unwrap();
-        store.detach_all(&gateways[1]).unwrap();
+        for gateway in &gateways {
+            let _ = store.detach(gateway, &device).unwrap();
+        }
     }
 }
 
@@ -379,6 +381,32 @@ fn a_database_that_stops_holds_nobody_for_ever() {
         assert!(Instant::now() < deadline, "{error}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn who_reads_waits_for_no_writer_and_who_writes_waits_for_one_that_does_not_end_once() {
+    let world = World::sqlite();
+    let registry = world.registry("g", &[]);
+    let device = world.device(&registry, "dev", &[], None);
+    let store = world.fleet.store();
+    let mut other = rusqlite::Connection::open(&world.url).unwrap();
+    let held = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| store.put_state(&device, b"warm", world.now));
+        // It comes to wait.
+        std::thread::sleep(Duration::from_millis(500));
+        for _ in 0..100 {
+            assert!(store.device(&device).unwrap().is_some());
+        }
+        assert!(!writer.is_finished());
+        fails(writer.join().unwrap(), "database is locked");
+    });
+    let start = Instant::now();
+    fails(store.put_state(&device, b"warm", world.now), "database is locked");
+    assert!(start.elapsed() < Duration::from_secs(5), "asked again at once");
+    drop(held);
+    // Another one has not given up.
+    Fleet::open(&world.url).unwrap().store().put_state(&device, b"warm", world.now).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rumqttc::{Client, Connection, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{Client, Connection, Event, Incoming, MqttOptions, QoS, SubscribeFilter};
 
 use super::{Key, World};
 
@@ -19,6 +19,7 @@ impl Mqtt {
     pub fn connect(world: &World<'_>, client_id: &str, key: &Key) -> Self {
         let mut options = MqttOptions::new(client_id, "127.0.0.1", world.port_number());
         let _ = options.set_credentials("unused", key.token()).set_keep_alive(Duration::from_secs(30));
+        let _ = options.set_max_packet_size(1 << 20, 1 << 20);
         let (client, connection) = Client::new(options, 10);
         let mut this = Self { client, connection, messages: Vec::new(), acknowledged: 0, expected: 0 };
         this.until(|event, _| matches!(event, Event::Incoming(Incoming::ConnAck(_))));
@@ -27,6 +28,12 @@ impl Mqtt {
 
     pub fn subscribe(&mut self, topic: &str) {
         self.client.subscribe(topic, QoS::AtLeastOnce).unwrap();
+        self.until(|event, _| matches!(event, Event::Incoming(Incoming::SubAck(_))));
+    }
+
+    /// In one packet.
+    pub fn subscribe_all(&mut self, topics: impl Iterator<Item = String>) {
+        self.client.subscribe_many(topics.map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce))).unwrap();
         self.until(|event, _| matches!(event, Event::Incoming(Incoming::SubAck(_))));
     }
 

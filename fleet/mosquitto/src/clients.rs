@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use keyrivet_registry::rules::topic::{Channel, Topic};
-use keyrivet_registry::{DeviceName, Session};
+use keyrivet_registry::{DeviceName, Limit, Refusal, Session};
 
 use crate::ffi::broker::{ClientRef, ConnectionId};
 
@@ -19,15 +19,16 @@ pub(crate) struct Client {
     pub(crate) session: Session,
     /// The topic of its own last event, and that on which others got it: most devices keep to one.
     pub(crate) last_event: Option<(CString, CString)>,
-    subscriptions: Vec<Subscription>,
+    subscriptions: Subscriptions,
     /// The broker keeps its session when the connection ends.
     durable: bool,
 }
 
-/// What a client has subscribed to.
+/// What a client has subscribed to, by filter.
+type Subscriptions = HashMap<Box<str>, Subscription>;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Subscription {
-    filter: Box<str>,
     qos: u8,
     /// The version of the configuration that it has got.
     version: i64,
@@ -38,46 +39,46 @@ impl Client {
     pub(crate) fn listens(&self, topic: &Topic<'_>) -> Option<u8> {
         let own = topic.device == self.session.device.id.as_str();
         let speaks_for = own || self.session.attached.contains(topic.device) || topic.channel == Channel::Errors;
-        let text = topic.to_string();
-        let matches = |filter: &str| match filter.strip_suffix("/#") {
-            Some(above) => text.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-            None => filter == text,
-        };
-        let fitting = self.subscriptions.iter().filter(|subscription| matches(&subscription.filter));
+        let all = matches!(topic.channel, Channel::Commands(_)).then_some(Channel::Commands("#"));
+        let filters = [Some(topic.channel), all].into_iter().flatten();
+        let filters = filters.map(|channel| Topic { device: topic.device, channel }.to_string());
+        let fitting = filters.filter_map(|filter| self.subscriptions.get(filter.as_str()));
         fitting.map(|subscription| subscription.qos).max().filter(|_| speaks_for)
     }
 
     /// As [`Self::listens`] for a version of a configuration, which it gets once.
     pub(crate) fn awaits(&mut self, topic: &Topic<'_>, version: i64) -> Option<u8> {
         let qos = self.listens(topic)?;
-        let text = topic.to_string();
-        let subscription = self.subscriptions.iter_mut().find(|subscription| *subscription.filter == *text)?;
+        let subscription = self.subscriptions.get_mut(topic.to_string().as_str())?;
         (std::mem::replace(&mut subscription.version, version) != version).then_some(qos)
     }
 
     /// The devices whose configuration it has subscribed to.
     pub(crate) fn configs(&self) -> impl Iterator<Item = DeviceName> {
-        self.subscriptions.iter().filter_map(|subscription| match Topic::subscribed(&subscription.filter) {
+        self.subscriptions.keys().filter_map(|filter| match Topic::subscribed(filter) {
             Ok(Topic { device, channel: Channel::Config }) => self.session.device_named(device).ok(),
             _ => None,
         })
     }
 
-    /// It subscribes.
-    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) {
-        self.unsubscribe(filter);
-        self.subscriptions.push(Subscription { filter: filter.into(), qos: qos.min(1), version: 0 });
+    /// It subscribes, unless it has too many subscriptions already.
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) -> Result<(), Refusal> {
+        if !self.subscriptions.contains_key(filter) && self.subscriptions.len() == Limit::SUBSCRIPTIONS.most {
+            return Err(Refusal::TooMany { limit: Limit::SUBSCRIPTIONS });
+        }
+        let _ = self.subscriptions.insert(filter.into(), Subscription { qos: qos.min(1), version: 0 });
+        Ok(())
     }
 
     /// It ends a subscription.
     pub(crate) fn unsubscribe(&mut self, filter: &str) {
-        self.subscriptions.retain(|subscription| *subscription.filter != *filter);
+        let _ = self.subscriptions.remove(filter);
     }
 
     /// It does not speak for this device any more.
     pub(crate) fn forget(&mut self, device: &str) {
         let prefix = format!("/devices/{device}/");
-        self.subscriptions.retain(|subscription| !subscription.filter.starts_with(&prefix));
+        self.subscriptions.retain(|filter, _| !filter.starts_with(&prefix));
     }
 }
 
@@ -120,7 +121,7 @@ pub(crate) struct Clients {
     /// Connections of devices that have ended: a will of theirs may still be asked about.
     left: HashSet<ConnectionId, BuildHasherDefault<ByAddress>>,
     /// By client id: the subscriptions of durable sessions without connection.
-    remembered: HashMap<CString, Vec<Subscription>>,
+    remembered: HashMap<CString, Subscriptions>,
 }
 
 impl Clients {
@@ -135,7 +136,7 @@ impl Clients {
         let subscriptions = match known {
             Some(known) => known.subscriptions,
             None if durable => remembered.unwrap_or_else(|| self.inherited(id).unwrap_or_else(|| presumed(&session))),
-            None => Vec::new(),
+            None => Subscriptions::new(),
         };
         if session.is_gateway {
             let _ = self.gateways.insert(connection);
@@ -174,7 +175,7 @@ impl Clients {
     }
 
     /// The subscriptions of a connection with the same client id, which the broker is about to end.
-    fn inherited(&self, id: &CStr) -> Option<Vec<Subscription>> {
+    fn inherited(&self, id: &CStr) -> Option<Subscriptions> {
         let name = DeviceName::parse(id.to_str().ok()?).ok()?;
         let before = self.connections.get(self.newest.get(&name)?)?;
         (*before.id == *id).then(|| before.subscriptions.clone())
@@ -224,10 +225,10 @@ impl Clients {
 }
 
 /// What a durable session that the broker has kept over its restart can have subscribed to: nobody tells what it has.
-fn presumed(session: &Session) -> Vec<Subscription> {
-    let own = |below: &str| {
-        let filter = format!("/devices/{}/{below}", session.device.id).into();
-        Subscription { filter, qos: 1, version: 0 }
+fn presumed(session: &Session) -> Subscriptions {
+    let own = |channel| {
+        let topic = Topic { device: session.device.id.as_str(), channel };
+        (topic.to_string().into(), Subscription { qos: 1, version: 0 })
     };
-    vec![own("config"), own("commands/#")]
+    [Channel::Config, Channel::Commands("#")].map(own).into()
 }

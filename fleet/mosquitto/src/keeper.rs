@@ -1,7 +1,7 @@
 //! The thread that works on the store while the broker goes on: it writes what has gathered, learns what others
 //! changed, and fetches configurations, commands and the events that came by HTTP.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -53,13 +53,39 @@ struct Desk {
     open: AtomicBool,
     /// It ends.
     ending: AtomicBool,
-    news: Mutex<Vec<News>>,
+    waiting: Mutex<Waiting>,
+    /// Whose configuration was asked for and is not fetched yet: one fetch is enough for all who have asked by then.
+    asked: Mutex<HashSet<DeviceName>>,
+}
+
+/// What the broker's thread has not been told yet.
+#[derive(Default)]
+struct Waiting {
+    news: Vec<News>,
+    /// The newest of each device.
+    configs: HashMap<DeviceName, Config>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.news.is_empty() && self.configs.is_empty()
+    }
+
+    fn into_news(self) -> Vec<News> {
+        let configs = self.configs.into_iter().map(|(device, config)| News::Config(device, config));
+        self.news.into_iter().chain(configs).collect()
+    }
 }
 
 impl Desk {
     fn put(&self, news: impl IntoIterator<Item = News>) {
-        let mut waiting = self.news.lock();
-        waiting.extend(news);
+        let mut waiting = self.waiting.lock();
+        for news in news {
+            match news {
+                News::Config(device, config) => drop(waiting.configs.insert(device, config)),
+                other => waiting.news.push(other),
+            }
+        }
         self.any.store(!waiting.is_empty(), Ordering::Release);
     }
 
@@ -68,7 +94,7 @@ impl Desk {
     }
 
     fn is_clear(&self) -> bool {
-        self.news.lock().is_empty()
+        self.waiting.lock().is_empty()
     }
 }
 
@@ -93,6 +119,11 @@ impl Keeper {
 
     /// Asks for something.
     pub(crate) fn ask(&self, task: Task) {
+        if let Task::Config(device) = &task
+            && !self.desk.asked.lock().insert(device.clone())
+        {
+            return;
+        }
         // Only after a panic there would be nobody: the store is not written any more then, and the log says so.
         let _ = self.tasks.send(task);
     }
@@ -106,7 +137,7 @@ impl Keeper {
         if !self.desk.any.load(Ordering::Relaxed) || !self.desk.any.swap(false, Ordering::Acquire) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.desk.news.lock())
+        std::mem::take(&mut *self.desk.waiting.lock()).into_news()
     }
 
     /// Ends the thread; answers what nobody was told.
@@ -114,7 +145,7 @@ impl Keeper {
         self.desk.ending.store(true, Ordering::Release);
         drop(self.tasks);
         let _ = self.thread.join();
-        std::mem::take(&mut *self.desk.news.lock())
+        std::mem::take(&mut *self.desk.waiting.lock()).into_news()
     }
 
     /// Whether the thread still works.
@@ -163,6 +194,7 @@ impl Work {
         match task {
             Task::Config(_) if self.desk.ending.load(Ordering::Acquire) => {}
             Task::Config(device) => {
+                let _ = self.desk.asked.lock().remove(&device);
                 if let Err(why) = self.config(device) {
                     self.tell(Err(why));
                 }

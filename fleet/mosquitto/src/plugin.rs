@@ -135,10 +135,17 @@ impl Plugin {
                 return Answer::Allowed;
             }
         };
-        match self.fleet.authorise(&mut device.session, action, topic, VIA, clock::recent()) {
+        let now = clock::recent();
+        let mut allowed = self.fleet.authorise(&mut device.session, action, topic, VIA, now);
+        if let (Ok(_), Access::Subscribe { qos }) = (&allowed, access)
+            && let Err(refusal) = device.subscribe(topic, qos)
+        {
+            self.fleet.note(&device.session, VIA, verb, Err(&refusal), now);
+            allowed = Err(refusal);
+        }
+        match allowed {
             Ok(allowed) => {
-                if let Access::Subscribe { qos } = access {
-                    device.subscribe(topic, qos);
+                if let Access::Subscribe { .. } = access {
                     if allowed.channel == Channel::Config
                         && let Ok(name) = device.session.device_named(allowed.device)
                     {

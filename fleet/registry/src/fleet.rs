@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::credential::Proof;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::limit::CLOCK_SKEW;
+use crate::limit::{CLOCK_SKEW, Limit};
 use crate::name::{DeviceId, DeviceName, RegistryName};
 use crate::record::{Config, Device, Event, Registry};
 use crate::refusal::{Refusal, shown};
@@ -34,6 +34,8 @@ pub struct Fleet {
     devices: RwLock<HashMap<DeviceName, Arc<Device>>>,
     /// One more with each change of a record: sessions of an older one are looked at again.
     generation: AtomicU64,
+    /// How often something was to be forgotten: what was read from the store before that is not kept.
+    forgotten: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -69,6 +71,7 @@ impl Fleet {
             registries: RwLock::default(),
             devices: RwLock::default(),
             generation: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             seen: Mutex::new(seen),
         })
     }
@@ -110,7 +113,9 @@ impl Fleet {
     ) -> Result<Session, Refusal> {
         let generation = self.generation.load(Ordering::Acquire);
         let (registry, device) = self.look_up(name)?;
-        let expires = admission::authenticate(&registry, &device, protocol, proof, now)?;
+        let expires = admission::authenticate(&registry, &device, protocol, proof, now);
+        // Who asks by a number learns no name by that.
+        let expires = expires.map_err(|refusal| refusal.about(&name.id))?;
         self.session(&device, expires, generation)
     }
 
@@ -131,7 +136,8 @@ impl Fleet {
             None => HashSet::new(),
         };
         let is_gateway = device.gateway.is_some();
-        Ok(Session { device: device.name.clone(), is_gateway, expires, attached, event_noted: 0, generation })
+        let Device { name, number, .. } = device.clone();
+        Ok(Session { device: name, number, is_gateway, expires, attached, event_noted: 0, generation })
     }
 
     /// Whether a session still holds: not expired, and the device neither blocked nor gone. Its refusal is the reason
@@ -150,6 +156,9 @@ impl Fleet {
         }
         if !registry.mqtt {
             return Err(Refusal::ProtocolOff { protocol: "MQTT" });
+        }
+        if device.number != session.number {
+            return Err(Refusal::DeviceMadeAnew { device: device.name.id.to_string() });
         }
         *session = self.session(&device, session.expires, generation)?;
         Ok(())
@@ -235,7 +244,13 @@ impl Fleet {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let outcome = self.attach_device(session, device, payload, now);
-        self.journal.decided(&session.device, via, &format!("attach {device}"), outcome.as_ref().copied(), now);
+        self.journal.decided(
+            &session.device,
+            via,
+            &format!("attach {}", shown(device, Limit::ID.most)),
+            outcome.as_ref().copied(),
+            now,
+        );
         outcome
     }
 
@@ -265,7 +280,13 @@ impl Fleet {
     /// A gateway detaches a device.
     pub fn detach(&self, session: &mut Session, device: &str, via: &str, now: Timestamp) -> Result<(), Refusal> {
         let outcome = self.detach_device(session, device, now);
-        self.journal.decided(&session.device, via, &format!("detach {device}"), outcome.as_ref().copied(), now);
+        self.journal.decided(
+            &session.device,
+            via,
+            &format!("detach {}", shown(device, Limit::ID.most)),
+            outcome.as_ref().copied(),
+            now,
+        );
         outcome
     }
 
@@ -387,6 +408,7 @@ impl Fleet {
 
     /// Forgets what is not so any more. However many changes there are, those who look things up wait once.
     fn forget(&self, changes: &[Change]) {
+        let _ = self.forgotten.fetch_add(1, Ordering::AcqRel);
         if changes.contains(&Change::Everything) {
             self.registries.write().clear();
             self.devices.write().clear();
@@ -414,12 +436,18 @@ impl Fleet {
         let registry = self.registries.read().get(&name.registry).cloned();
         let device = self.devices.read().get(name).cloned();
         let unknown = || Refusal::DeviceUnknown { name: name.to_string() };
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        // With the lock on what is cached held.
+        let is_new = || self.forgotten.load(Ordering::Acquire) == forgotten;
         let registry = match registry {
             Some(registry) => registry,
             None => {
                 let found = self.store.registry(&name.registry).map_err(unavailable)?.ok_or_else(unknown)?;
                 let found = Arc::new(found);
-                let _ = self.registries.write().insert(name.registry.clone(), Arc::clone(&found));
+                let mut registries = self.registries.write();
+                if is_new() {
+                    let _ = registries.insert(name.registry.clone(), Arc::clone(&found));
+                }
                 found
             }
         };
@@ -431,7 +459,9 @@ impl Fleet {
                 if devices.len() >= CACHED_DEVICES {
                     devices.clear();
                 }
-                let _ = devices.insert(name.clone(), Arc::clone(&found));
+                if is_new() {
+                    let _ = devices.insert(name.clone(), Arc::clone(&found));
+                }
                 found
             }
         };

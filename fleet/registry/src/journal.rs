@@ -12,6 +12,8 @@ use crate::timestamp::Timestamp;
 
 /// Rows that wait at most: beyond it refusals are counted, not written, so that a flood cannot fill the memory.
 const WAITING_ROWS: usize = 10_000;
+/// Devices that are let in, or leave, and wait to be noted at most: many more than a broker has.
+const WAITING_DEVICES: usize = 1_000_000;
 
 /// Whether something was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,8 @@ impl Journal {
     ) {
         self.push(row(device.registry.to_string(), device.id.as_str(), via, action, outcome, now));
         if let Err(refusal) = outcome {
-            self.touch(device, |touch| {
+            // Somebody may make up as many names as he likes.
+            self.touch_within(WAITING_ROWS, device, |touch| {
                 touch.activity.error_at = Some(now);
                 touch.activity.error = Some(refusal.to_string());
             });
@@ -80,12 +83,16 @@ impl Journal {
         self.push(row(String::new(), &shown(given, 300), via, action, Err(refusal), now));
     }
 
-    /// Notes when a device was heard of.
+    /// Notes when a device that was let in was heard of.
     pub(crate) fn touch(&self, device: &DeviceName, change: impl FnOnce(&mut Touch)) {
+        self.touch_within(WAITING_DEVICES, device, change);
+    }
+
+    fn touch_within(&self, most: usize, device: &DeviceName, change: impl FnOnce(&mut Touch)) {
         let mut waiting = self.waiting.lock();
         if let Some(touch) = waiting.touches.get_mut(device) {
             change(touch);
-        } else if waiting.touches.len() < WAITING_ROWS {
+        } else if waiting.touches.len() < most {
             change(waiting.touches.entry(device.clone()).or_default());
         }
     }

@@ -34,6 +34,8 @@ impl Limit {
     pub const CA_CERTIFICATES: Self = limit("CA certificates of a registry", 10);
     /// Devices attached to one gateway at a time.
     pub const ATTACHED: Self = limit("devices attached to a gateway", 1000);
+    /// Subscriptions of one connection: three for each device that a gateway may attach, and some.
+    pub const SUBSCRIPTIONS: Self = limit("subscriptions of a connection", 5000);
     /// Versions of a device's configuration that are kept.
     pub const CONFIG_VERSIONS: Self = limit("versions of a configuration", 10);
     /// States of a device that are kept.

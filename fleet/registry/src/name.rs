@@ -59,8 +59,7 @@ impl DeviceId {
     /// Checks an id: a letter, then letters, digits and `-._~%`; or digits only, a device's number.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         check_id("device", text)?;
-        let first = text.starts_with(|c: char| c.is_ascii_alphabetic());
-        if !first && !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !begins_with_letter(text) && !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(malformed(text, "does not begin with a letter"));
         }
         Ok(Self(text.into()))
@@ -73,8 +72,17 @@ impl DeviceId {
 
     /// The number, if it is one rather than an id.
     pub fn number(&self) -> Option<i64> {
-        if self.0.starts_with(|c: char| c.is_ascii_digit()) { self.0.parse().ok() } else { None }
+        if self.begins_with_letter() { None } else { self.0.parse().ok() }
     }
+
+    /// Whether it is an id rather than a number.
+    pub(crate) fn begins_with_letter(&self) -> bool {
+        begins_with_letter(&self.0)
+    }
+}
+
+fn begins_with_letter(id: &str) -> bool {
+    id.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 impl std::borrow::Borrow<str> for DeviceId {

@@ -15,6 +15,8 @@ pub enum Refusal {
     DeviceUnknown { name: String },
     /// The device is blocked.
     Blocked { device: String },
+    /// The device was deleted, and another one with its name was made.
+    DeviceMadeAnew { device: String },
     /// The registry does not take this protocol.
     ProtocolOff { protocol: &'static str },
     /// Neither a password nor a certificate came.
@@ -131,6 +133,7 @@ impl Refusal {
             Self::NameMalformed { .. } => (Kind::Malformed, "name-malformed"),
             Self::DeviceUnknown { .. } => (Kind::NotFound, "device-unknown"),
             Self::Blocked { .. } => (Kind::Denied, "device-blocked"),
+            Self::DeviceMadeAnew { .. } => (Kind::Unauthenticated, "device-made-anew"),
             Self::ProtocolOff { .. } => (Kind::Precondition, "protocol-off"),
             Self::NoProof => (Kind::Unauthenticated, "no-proof"),
             Self::NoCredential { .. } => (Kind::Unauthenticated, "no-credential"),
@@ -185,6 +188,15 @@ impl Refusal {
         }
     }
 
+    /// The same about a device by the name that it was asked for with, a number perhaps.
+    #[must_use]
+    pub(crate) fn about(mut self, id: &DeviceId) -> Self {
+        if let Self::Signature { device, .. } | Self::NoCredential { device } = &mut self {
+            id.as_str().clone_into(device);
+        }
+        self
+    }
+
     /// What only the operator's log may say, besides the text that everybody gets.
     pub fn for_the_operator(&self) -> Option<&str> {
         if let Self::Unavailable { why } = self { Some(why) } else { None }
@@ -212,6 +224,9 @@ impl fmt::Display for Refusal {
                 write!(f, "there is no device {name}: create it, or check project, location, registry and id")
             }
             Self::Blocked { device } => write!(f, "device {device} is blocked"),
+            Self::DeviceMadeAnew { device } => {
+                write!(f, "device {device} was deleted and made anew since it connected: connect again")
+            }
             Self::ProtocolOff { protocol } => write!(f, "this registry has {protocol} switched off"),
             Self::NoProof => f.write_str("no JWT as password and no client certificate"),
             Self::NoCredential { device } => {

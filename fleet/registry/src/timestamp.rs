@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::error::{Error, Result};
 
@@ -51,9 +51,10 @@ impl Timestamp {
     pub fn parse(text: &str) -> Result<Self> {
         let time = OffsetDateTime::parse(text, &Rfc3339)
             .map_err(|_| Error::Invalid(format!("'{text}' is not a time like 2026-11-24T15:00:00Z")))?;
-        i64::try_from(time.unix_timestamp_nanos() / 1000)
-            .map(Self)
-            .map_err(|_| Error::Invalid(format!("'{text}' is out of range")))
+        // What could not be written again is none either.
+        let writable = time.checked_to_offset(UtcOffset::UTC).filter(|time| (0..=9999).contains(&time.year()));
+        let micros = writable.and_then(|time| i64::try_from(time.unix_timestamp_nanos() / 1000).ok());
+        micros.map(Self).ok_or_else(|| Error::Invalid(format!("'{text}' is out of range")))
     }
 }
 
@@ -87,5 +88,8 @@ mod tests {
         assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
         assert_eq!(Timestamp::from_seconds(-1).seconds(), -1);
         assert!(Timestamp::parse("yesterday").is_err());
+        for beyond in ["9999-12-31T23:59:59-05:00", "0000-01-01T00:00:00+01:00"] {
+            assert!(Timestamp::parse(beyond).is_err(), "{beyond}");
+        }
     }
 }

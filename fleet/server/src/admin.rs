@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keyrivet_registry::store::{AuditFilter, DELIVERED, DeviceChange, NewDevice, Store};
+use keyrivet_registry::store::{AuditFilter, DELIVERED, DeviceChange, NewDevice, RegistryChange, Store};
 use keyrivet_registry::{
     AuditRow, AuthMethod, Credential, CredentialFormat, DeviceName, Registry, RegistryName, Timestamp, Verdict,
 };
@@ -58,19 +58,9 @@ pub(crate) fn registry(scope: &cli::Scope, command: &cli::Registry) -> Result<()
             output::done(scope.format, &format!("Created registry {}.", new.name), &google::registry(&new));
         }
         cli::Registry::Update { id, add_cas, remove_ca, mqtt, http } => {
-            let mut registry = existing(&store, &scope.registry_of(id)?)?;
-            if let Some(index) = *remove_ca {
-                if index >= registry.ca_certificates.len() {
-                    return Err(format!("there is no CA certificate {index}").into());
-                }
-                registry.ca_certificates.remove(index);
-            }
-            for file in add_cas {
-                registry.ca_certificates.push(read_text(file)?);
-            }
-            registry.mqtt = mqtt.unwrap_or(registry.mqtt);
-            registry.http = http.unwrap_or(registry.http);
-            store.update_registry(&registry)?;
+            let add_cas = add_cas.iter().map(|file| read_text(file)).collect::<Result<_, _>>()?;
+            let change = RegistryChange { add_cas, remove_ca: *remove_ca, mqtt: *mqtt, http: *http };
+            let registry = store.update_registry(&scope.registry_of(id)?, &change)?;
             output::done(scope.format, &format!("Updated registry {}.", registry.name), &google::registry(&registry));
         }
         cli::Registry::List => {

@@ -1,5 +1,6 @@
 //! What the broker can be asked for, and one of its clients.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_int};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -11,7 +12,9 @@ use super::certificate;
 /// from another.
 #[derive(Clone, Copy)]
 pub(crate) struct Broker<'a> {
-    callback: PhantomData<(&'a (), *const ())>,
+    /// What is to be written when the callback has done its work.
+    log: &'a RefCell<Vec<(Level, String)>>,
+    callback: PhantomData<*const ()>,
 }
 
 /// How grave a line of the log is.
@@ -21,24 +24,25 @@ pub(crate) enum Level {
     Error,
 }
 
-impl<'a> Broker<'a> {
+impl Broker<'_> {
+    /// Runs `work` with it, then writes what that has to say.
+    ///
     /// # Safety
     ///
-    /// The broker has called us, on its own thread, and waits for our return as long as `'a` lasts.
-    pub(super) unsafe fn during_callback() -> Self {
-        Self { callback: PhantomData }
+    /// The broker has called us, on its own thread, and waits for our return.
+    pub(super) unsafe fn during_callback<T>(work: impl FnOnce(Broker<'_>) -> T) -> T {
+        let log = RefCell::default();
+        let result = work(Broker { log: &log, callback: PhantomData });
+        for (level, text) in log.take() {
+            write(level, &text);
+        }
+        result
     }
 
-    /// Writes a line to the broker's log.
+    /// Writes a line to the broker's log, at the end of the callback: where the log is a topic, too, the broker asks us at
+    /// once who may read that, and by then we must have unlocked what we decide by.
     pub(crate) fn log(self, level: Level, text: &str) {
-        let level = match level {
-            Level::Notice => abi::LOG_NOTICE,
-            Level::Error => abi::LOG_ERR,
-        };
-        let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let Ok(text) = CString::new(format!("keyrivet: {plain}")) else { return };
-        // SAFETY: the format takes one string, which ends with NUL and lives until the call returns.
-        unsafe { abi::mosquitto_log_printf(level, c"%s".as_ptr(), text.as_ptr()) };
+        self.log.borrow_mut().push((level, text.to_owned()));
     }
 
     /// Publishes a message: to one client, whether it has subscribed or not, or to all who have.
@@ -69,6 +73,17 @@ impl<'a> Broker<'a> {
         // SAFETY: the string ends with NUL. Only the tick calls this, when the broker handles no client.
         let _ = unsafe { abi::mosquitto_kick_client_by_clientid(client_id.as_ptr(), false) };
     }
+}
+
+fn write(level: Level, text: &str) {
+    let level = match level {
+        Level::Notice => abi::LOG_NOTICE,
+        Level::Error => abi::LOG_ERR,
+    };
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let Ok(text) = CString::new(format!("keyrivet: {plain}")) else { return };
+    // SAFETY: the format takes one string, which ends with NUL and lives until the call returns.
+    unsafe { abi::mosquitto_log_printf(level, c"%s".as_ptr(), text.as_ptr()) };
 }
 
 /// A client of the broker, as long as a callback lasts.

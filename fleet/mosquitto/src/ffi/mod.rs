@@ -67,9 +67,9 @@ pub(crate) unsafe extern "C" fn mosquitto_plugin_init(
     options: *mut mosquitto_opt,
     option_count: c_int,
 ) -> c_int {
-    guard(abi::ERR_UNKNOWN, || {
-        // SAFETY: the broker waits for this call, and its options are as many as it says.
-        let (broker, options) = unsafe { (Broker::during_callback(), pairs(options, option_count)) };
+    let begin = |broker: Broker<'_>| {
+        // SAFETY: the options are as many as the broker says.
+        let options = unsafe { pairs(options, option_count) };
         let plugin = match Plugin::open(&options) {
             Ok(plugin) => plugin,
             Err(why) => {
@@ -95,7 +95,9 @@ pub(crate) unsafe extern "C" fn mosquitto_plugin_init(
         // SAFETY: the broker gave the place to write to.
         unsafe { *userdata = loaded };
         abi::ERR_SUCCESS
-    })
+    };
+    // SAFETY: the broker waits for this call.
+    guard(abi::ERR_UNKNOWN, || unsafe { Broker::during_callback(begin) })
 }
 
 /// Writes what is still to be written, and closes the registry.
@@ -130,7 +132,7 @@ unsafe fn unload(loaded: *mut c_void) {
         let _ = unsafe { abi::mosquitto_callback_unregister(loaded.identifier, event, Some(callback), null()) };
     }
     // SAFETY: the broker waits for this call.
-    loaded.plugin.close(unsafe { Broker::during_callback() });
+    unsafe { Broker::during_callback(|broker| loaded.plugin.close(broker)) };
 }
 
 unsafe extern "C" fn basic_auth(_event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
@@ -144,7 +146,8 @@ unsafe extern "C" fn basic_auth(_event: c_int, data: *mut c_void, userdata: *mut
             };
             let Some(client) = ClientRef::new(event.client) else { return abi::ERR_AUTH };
             let password = text(event.password).map(CStr::to_bytes);
-            code(loaded.plugin.authenticate(Broker::during_callback(), client, password), abi::ERR_AUTH)
+            let answer = Broker::during_callback(|broker| loaded.plugin.authenticate(broker, client, password));
+            code(answer, abi::ERR_AUTH)
         }
     })
 }
@@ -167,7 +170,8 @@ unsafe extern "C" fn acl_check(_event: c_int, data: *mut c_void, userdata: *mut 
             let (Some(client), Some(topic)) = (ClientRef::new(event.client), text(event.topic)) else {
                 return abi::ERR_ACL_DENIED;
             };
-            code(loaded.plugin.check(Broker::during_callback(), client, topic, access), abi::ERR_ACL_DENIED)
+            let answer = Broker::during_callback(|broker| loaded.plugin.check(broker, client, topic, access));
+            code(answer, abi::ERR_ACL_DENIED)
         }
     })
 }
@@ -188,7 +192,7 @@ unsafe extern "C" fn message(_event: c_int, data: *mut c_void, userdata: *mut c_
                 false => std::slice::from_raw_parts(event.payload.cast::<u8>(), event.payloadlen as usize),
             };
             let message = Message { topic, payload, qos: event.qos };
-            let answer = loaded.plugin.take(Broker::during_callback(), client, &message);
+            let answer = Broker::during_callback(|broker| loaded.plugin.take(broker, client, &message));
             if answer == Answer::Taken {
                 // What is left for the broker is an empty message on a topic that no wildcard matches, so that it has little to
                 // look for and nobody to ask about. No token stays in its memory or file, and nothing is retained. The
@@ -210,7 +214,7 @@ unsafe extern "C" fn tick(_event: c_int, _data: *mut c_void, userdata: *mut c_vo
         // SAFETY: our userdata, which stays until we return.
         unsafe {
             if let Some(loaded) = look(userdata) {
-                loaded.plugin.tick(Broker::during_callback());
+                Broker::during_callback(|broker| loaded.plugin.tick(broker));
             }
         }
         abi::ERR_SUCCESS

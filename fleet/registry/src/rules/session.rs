@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use crate::limit::Limit;
 use crate::name::{DeviceId, DeviceName};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 use crate::rules::topic::{Channel, Topic};
 use crate::timestamp::Timestamp;
 
@@ -12,6 +13,8 @@ use crate::timestamp::Timestamp;
 pub struct Session {
     /// Who it is.
     pub device: DeviceName,
+    /// The number that the device was made with: another one of the same name is another device.
+    pub(crate) number: i64,
     /// Whether it is a gateway.
     pub is_gateway: bool,
     /// When what it showed ends: the broker closes the connection then.
@@ -86,11 +89,11 @@ fn check_speaks_for(session: &Session, topic: Topic<'_>) -> Result<(), Refusal> 
         return Ok(());
     }
     if !session.is_gateway {
-        return Err(Refusal::OtherDevice { own: own.to_owned(), other: topic.device.to_owned() });
+        return Err(Refusal::OtherDevice { own: own.to_owned(), other: shown(topic.device, Limit::ID.most) });
     }
     // A gateway subscribes to a device's errors before it attaches it, to learn why that failed.
     if topic.channel == Channel::Errors || session.attached.contains(topic.device) {
         return Ok(());
     }
-    Err(Refusal::NotAttached { gateway: own.to_owned(), device: topic.device.to_owned() })
+    Err(Refusal::NotAttached { gateway: own.to_owned(), device: shown(topic.device, Limit::ID.most) })
 }

@@ -96,7 +96,7 @@ fn check_claims(claims: &Map<String, Value>, project: &str, now: Timestamp) -> R
         return Err(Refusal::TokenLifetime { seconds: lifetime });
     }
     if now >= expires {
-        return Err(Refusal::TokenExpired { by: now - expires });
+        return Err(Refusal::TokenExpired { by: now.saturating_sub(expires) });
     }
     Ok(Timestamp::from_seconds(expires))
 }

@@ -32,6 +32,19 @@ pub struct NewDevice {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// What to change about a registry; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryChange {
+    /// CA certificates more (PEM).
+    pub add_cas: Vec<String>,
+    /// The number of a CA certificate to remove, from 0.
+    pub remove_ca: Option<usize>,
+    /// Whether devices may come by MQTT.
+    pub mqtt: Option<bool>,
+    /// Whether devices may come by HTTP.
+    pub http: Option<bool>,
+}
+
 /// What to change about a device; what is `None` stays.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceChange {
@@ -52,30 +65,41 @@ impl Store {
     pub fn create_registry(&self, new: &Registry) -> Result<()> {
         check_ca_certificates(&new.ca_certificates)?;
         self.write(|connection| {
-            if find_registry(connection, &new.name)?.is_some() {
-                return Err(Error::Exists(format!("registry {}", new.name.registry)));
-            }
-            let sql = "INSERT INTO registries (name, ca_certificates, mqtt, http, created) VALUES ($1, $2, $3, $4, $5)";
+            let sql = "INSERT INTO registries (name, ca_certificates, mqtt, http, created) VALUES ($1, $2, $3, $4, $5) \
+                       ON CONFLICT DO NOTHING";
             let name = new.name.to_string();
             let cas = serde_json::json!(new.ca_certificates).to_string();
             let values = [name.clone().into(), cas.into(), new.mqtt.into(), new.http.into(), new.created.into()];
-            let _ = connection.execute(sql, &values)?;
+            if connection.execute(sql, &values)? == 0 {
+                return Err(Error::Exists(format!("registry {}", new.name.registry)));
+            }
             note_change(connection, &name, None, What::Record)
         })
     }
 
-    /// Changes a registry: its CA certificates and protocols.
-    pub fn update_registry(&self, changed: &Registry) -> Result<()> {
-        check_ca_certificates(&changed.ca_certificates)?;
+    /// Changes a registry.
+    pub fn update_registry(&self, name: &RegistryName, change: &RegistryChange) -> Result<Registry> {
         self.write(|connection| {
-            let sql = "UPDATE registries SET ca_certificates = $1, mqtt = $2, http = $3 WHERE name = $4";
-            let cas = serde_json::json!(changed.ca_certificates).to_string();
-            let name = changed.name.to_string();
-            let values = [cas.into(), changed.mqtt.into(), changed.http.into(), name.clone().into()];
-            if connection.execute(sql, &values)? == 0 {
-                return Err(no_registry(&changed.name));
+            let text = name.to_string();
+            // Nobody else changes it until the transaction ends.
+            let _ = connection.execute("UPDATE registries SET mqtt = mqtt WHERE name = $1", &[text.clone().into()])?;
+            let mut registry = existing_registry(connection, name)?;
+            if let Some(index) = change.remove_ca {
+                if index >= registry.ca_certificates.len() {
+                    return Err(Error::NotFound(format!("CA certificate {index} of registry {}", name.registry)));
+                }
+                registry.ca_certificates.remove(index);
             }
-            note_change(connection, &name, None, What::Record)
+            registry.ca_certificates.extend(change.add_cas.iter().cloned());
+            check_ca_certificates(&registry.ca_certificates)?;
+            registry.mqtt = change.mqtt.unwrap_or(registry.mqtt);
+            registry.http = change.http.unwrap_or(registry.http);
+            let sql = "UPDATE registries SET ca_certificates = $1, mqtt = $2, http = $3 WHERE name = $4";
+            let cas = serde_json::json!(registry.ca_certificates).to_string();
+            let values = [cas.into(), registry.mqtt.into(), registry.http.into(), text.clone().into()];
+            let _ = connection.execute(sql, &values)?;
+            note_change(connection, &text, None, What::Record)?;
+            Ok(registry)
         })
     }
 
@@ -142,6 +166,11 @@ impl Store {
             if let Some(method) = change.auth_method {
                 if device.gateway.is_none() {
                     return Err(Refusal::NotAGateway { device: name.id.to_string() }.into());
+                }
+                // What was attached without a token stays no longer than that is allowed.
+                if method.needs_token() && !device.gateway.is_some_and(AuthMethod::needs_token) {
+                    let sql = "DELETE FROM attachments WHERE gateway = $1";
+                    let _ = connection.execute(sql, &[device.number.into()])?;
                 }
                 device.gateway = Some(method);
             }
@@ -238,7 +267,7 @@ impl Store {
 }
 
 fn create(connection: &mut dyn Connection, new: &NewDevice, now: Timestamp) -> Result<Device> {
-    if new.name.id.number().is_some() {
+    if !new.name.id.begins_with_letter() {
         return Err(Error::Invalid(format!("device id '{}' must begin with a letter", new.name.id)));
     }
     if new.name.id.as_str().len() < SHORTEST_ID {
@@ -247,11 +276,8 @@ fn create(connection: &mut dyn Connection, new: &NewDevice, now: Timestamp) -> R
     let registry = existing_registry(connection, &new.name.registry)?;
     check_credentials(&registry, &new.credentials)?;
     check_metadata(&new.metadata)?;
-    if find_device(connection, &new.name)?.is_some() {
-        return Err(Error::Exists(format!("device {}", new.name.id)));
-    }
     let sql = "INSERT INTO devices (registry, id, auth_method, credentials, blocked, metadata, created) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING number";
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING number";
     let values = [
         new.name.registry.to_string().into(),
         new.name.id.as_str().into(),
@@ -262,7 +288,8 @@ fn create(connection: &mut dyn Connection, new: &NewDevice, now: Timestamp) -> R
         now.into(),
     ];
     let rows = connection.query(sql, &values)?;
-    let number = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+    let exists = || Error::Exists(format!("device {}", new.name.id));
+    let number = rows.first().ok_or_else(exists)?.integer(0)?;
     let sql = "INSERT INTO configs (device, version, updated, data) VALUES ($1, 1, $2, $3)";
     let _ = connection.execute(sql, &[number.into(), now.into(), (&b""[..]).into()])?;
     note(connection, &new.name, What::Record)?;

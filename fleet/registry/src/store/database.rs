@@ -1,6 +1,32 @@
 //! What both databases can do: statements with `$1`, `$2`, ... in the order of their first use, and rows of four types.
 
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, Result};
+
+/// A database that did not answer is left alone for so many times as long as that took: who waits for it is a broker.
+const PAUSE: u32 = 5;
+/// At most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Until when nobody asks a database that has not answered, and why.
+#[derive(Default)]
+pub(super) struct GivenUp(Option<(Instant, Error)>);
+
+impl GivenUp {
+    /// Fails, as the last time, while it is left alone.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.0 {
+            Some((until, why)) if Instant::now() < *until => Err(why.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What came of asking it, since `start`: why it did not answer, if it did not.
+    pub(super) fn note(&mut self, start: Instant, lost: Option<Error>) {
+        self.0 = lost.map(|why| (Instant::now() + (start.elapsed() * PAUSE).min(LONGEST_PAUSE), why));
+    }
+}
 
 /// A database with transactions.
 pub(super) trait Database: Send + Sync {

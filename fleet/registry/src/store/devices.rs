@@ -66,12 +66,6 @@ impl Store {
             Ok(rows > 0)
         })
     }
-
-    /// Forgets all that is attached to a gateway.
-    pub fn detach_all(&self, gateway: &Device) -> Result<u64> {
-        let sql = "DELETE FROM attachments WHERE gateway = $1";
-        self.write(|connection| connection.execute(sql, &[gateway.number.into()]))
-    }
 }
 
 pub(super) fn find_registry(connection: &mut dyn Connection, name: &RegistryName) -> Result<Option<Registry>> {

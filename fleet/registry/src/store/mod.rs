@@ -11,7 +11,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 
-pub use admin::{DeviceChange, NewDevice};
+pub use admin::{DeviceChange, NewDevice, RegistryChange};
 pub use audit::{AuditFilter, Touch};
 pub use messages::DELIVERED;
 
@@ -52,7 +52,7 @@ const WHATS: [(What, &str); 3] = [(What::Record, "record"), (What::Config, "conf
 
 impl Store {
     /// Opens, and brings up to date, what a URL or path names: `postgres://...`, `postgresql://...` or
-    /// `host=... dbname=...`; anything else is the file of an SQLite database, `:memory:` one in memory.
+    /// `host=... dbname=...`; anything else is the file of an SQLite database.
     pub fn open(url: &str) -> Result<Self> {
         let is_postgres = ["postgres://", "postgresql://", "host="].iter().any(|prefix| url.starts_with(prefix));
         let database: Box<dyn Database> = if is_postgres {

@@ -15,7 +15,7 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
-use super::database::{Connection, Database, Row, Value};
+use super::database::{Connection, Database, GivenUp, Row, Value};
 use super::schema;
 use crate::error::{Error, Result};
 
@@ -25,10 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(2);
 /// How long to wait for a server's system to take a connection, and then for the server to greet.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
-/// A server that did not answer is left alone for so many times as long as that took: who waits for it is a broker.
-const PAUSE: u32 = 5;
-/// At most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The advisory lock under which changes are numbered, and the one under which the schema is brought up to date.
 const CHANGES_LOCK: i64 = 0x4b65_7972_6976_6574;
 const SCHEMA_LOCK: i64 = CHANGES_LOCK + 1;
@@ -41,8 +37,7 @@ pub(super) struct Postgres {
 #[derive(Default)]
 struct State {
     link: Option<Link>,
-    /// Until when nobody asks the server for anything, and why.
-    given_up: Option<(Instant, Error)>,
+    given_up: GivenUp,
 }
 
 struct Link {
@@ -87,12 +82,8 @@ impl Postgres {
 
     fn with_link<T>(&self, work: impl FnOnce(&mut Link) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock();
+        state.given_up.check()?;
         let start = Instant::now();
-        if let Some((until, why)) = &state.given_up
-            && start < *until
-        {
-            return Err(why.clone());
-        }
         let known = state.link.take().filter(|link| !link.client.is_closed());
         let (done, lost) = match known.map_or_else(|| Link::connect(&self.configuration), Ok) {
             Ok(mut link) => {
@@ -105,7 +96,7 @@ impl Postgres {
             }
             Err(error) => (Err(error.clone()), Some(error)),
         };
-        state.given_up = lost.map(|why| (Instant::now() + (start.elapsed() * PAUSE).min(LONGEST_PAUSE), why));
+        state.given_up.note(start, lost);
         done
     }
 }

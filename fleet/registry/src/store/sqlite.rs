@@ -3,48 +3,73 @@
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OpenFlags, ToSql, params_from_iter};
 
-use super::database::{Connection, Database, Row, Value};
+use super::database::{Connection, Database, GivenUp, Row, Value};
 use super::schema;
 use crate::error::{Error, Result};
 
 /// How long a writer waits for another one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whoever reads waits for no writer.
 pub(super) struct Sqlite {
-    connection: Mutex<rusqlite::Connection>,
+    writer: Mutex<Writer>,
+    reader: Mutex<rusqlite::Connection>,
+}
+
+struct Writer {
+    connection: rusqlite::Connection,
+    given_up: GivenUp,
 }
 
 impl Sqlite {
     pub(super) fn open(path: &str) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // SQLite gives its other files the mode of this one. If this cannot make it, SQLite says why.
-        let file = Some(path).filter(|path| *path != ":memory:");
-        let _ = file.map(|path| fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path));
-        let open = || -> rusqlite::Result<rusqlite::Connection> {
-            let connection = rusqlite::Connection::open_with_flags(path, flags)?;
-            connection.busy_timeout(PATIENCE)?;
-            // FULL: what was acknowledged is there after a power cut too.
-            connection.execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                 PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
-            )?;
-            Ok(connection)
-        };
-        let connection = open().map_err(|error| match Path::new(path).parent() {
-            Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
-                Error::Store(format!("there is no folder {}: make it, or name another file", folder.display()))
-            }
-            _ => Error::Store(format!("{path}: {error}")),
-        })?;
-        let this = Self { connection: Mutex::new(connection) };
-        this.write(&mut |connection| schema::migrate(connection, schema::Dialect::Sqlite))?;
-        Ok(this)
+        let _ = fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path);
+        let mut writer = Writer { connection: connect(path)?, given_up: GivenUp::default() };
+        writer.transaction(&mut |connection| schema::migrate(connection, schema::Dialect::Sqlite))?;
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(connect(path)?) })
+    }
+}
+
+fn connect(path: &str) -> Result<rusqlite::Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || -> rusqlite::Result<rusqlite::Connection> {
+        let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        // FULL: what was acknowledged is there after a power cut too.
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
+        )?;
+        Ok(connection)
+    };
+    open().map_err(|error| match Path::new(path).parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            Error::Store(format!("there is no folder {}: make it, or name another file", folder.display()))
+        }
+        _ => Error::Store(format!("{path}: {error}")),
+    })
+}
+
+impl Writer {
+    fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Connection) -> Result<()>) -> Result<()> {
+        self.given_up.check()?;
+        let start = Instant::now();
+        // IMMEDIATE: a transaction that begins by reading could not become a writer's without failing.
+        let begun = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed);
+        self.given_up.note(start, begun.clone().err());
+        begun?;
+        let done = work(&mut self.connection).and_then(|()| self.connection.execute_batch("COMMIT").map_err(failed));
+        if done.is_err() {
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        done
     }
 }
 
@@ -54,18 +79,11 @@ impl Database for Sqlite {
     }
 
     fn write(&self, work: &mut dyn FnMut(&mut dyn Connection) -> Result<()>) -> Result<()> {
-        let mut connection = self.connection.lock();
-        // IMMEDIATE: a transaction that begins by reading could not become a writer's without failing.
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
-        let done = work(&mut *connection).and_then(|()| connection.execute_batch("COMMIT").map_err(failed));
-        if done.is_err() {
-            let _ = connection.execute_batch("ROLLBACK");
-        }
-        done
+        self.writer.lock().transaction(work)
     }
 
     fn read(&self, work: &mut dyn FnMut(&mut dyn Connection) -> Result<()>) -> Result<()> {
-        work(&mut *self.connection.lock())
+        work(&mut *self.reader.lock())
     }
 }
 
