@@ -244,7 +244,7 @@ fn store_and_destroy(raw: &Raw, session: CK_SESSION_HANDLE, thread: usize, store
         (CKA_CLASS, number(CKO_DATA)),
         (CKA_TOKEN, flag(stored)),
         (CKA_LABEL, label.clone()),
-        (CKA_PRIVATE, flag(thread % 2 == 0)),
+        (CKA_PRIVATE, flag(thread.is_multiple_of(2))),
     ];
     let object = raw.create(session, &own).unwrap();
     assert_eq!(raw.find(session, &own), [object]);

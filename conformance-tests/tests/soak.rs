@@ -263,7 +263,7 @@ fn decrypt(key: &PKey<Private>) {
 /// A program from the cold.
 fn tool(device: &Device, round: usize) {
     let (locked, open) = (Token::existing(device, "locked", "1234"), Token::existing(device, "open", ""));
-    let token = if round % 2 == 0 { &locked } else { &open };
+    let token = if round.is_multiple_of(2) { &locked } else { &open };
     let sign = ["--sign", "--id", "01", "--mechanism", "ECDSA-SHA256", "-i", "openssl.cnf", "-o", "signature"];
     match round % 8 {
         0 | 1 => drop(token.tool(&sign).ok()),

@@ -5,12 +5,13 @@ use crate::error::{Error, Result};
 /// What every line of base64 has where `der` reads it.
 const WIDTH: usize = 64;
 
-/// The label and the bytes of a block, given from its BEGIN line to its END line. Lines may be of any length: "Parsers MAY
-/// handle other line sizes" (RFC 7468, 2).
+/// The label and the bytes of a block, given from its BEGIN line on; what comes after its END line is not looked at. Lines
+/// may be of any length: "Parsers MAY handle other line sizes" (RFC 7468, 2).
 pub fn decode(block: &str) -> Result<(String, Vec<u8>)> {
     let malformed = |reason: &dyn std::fmt::Display| Error::malformed("PEM block", reason);
     let lines: Vec<_> = block.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let [begin, body @ .., end] = &lines[..] else { return Err(malformed(&"it has no end")) };
+    let last = lines.iter().position(|line| line.starts_with("-----END ")).unwrap_or_default();
+    let Some([begin, body @ .., end]) = lines.get(..=last) else { return Err(malformed(&"it has no end")) };
     let body = body.concat();
     if !body.is_ascii() {
         return Err(malformed(&"it is not base64"));

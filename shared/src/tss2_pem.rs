@@ -5,6 +5,7 @@ use der::pem::LineEnding;
 use der::{Encode, Reader, Sequence, SliceReader, Tag, Tagged as _};
 
 use crate::error::{Error, Result};
+use crate::pem;
 use crate::policy::PolicyStep;
 use crate::public_area::PublicArea;
 use crate::public_key::PublicKey;
@@ -203,7 +204,7 @@ impl Tss2Key {
     /// Reads the `TSS2 PRIVATE KEY` block of a file, whatever text stands before it.
     pub fn from_pem(text: &str) -> Result<Self> {
         let begin = pem_start(text).ok_or_else(|| malformed("no PEM block"))?;
-        let (label, der) = der::pem::decode_vec(&text.as_bytes()[begin..]).map_err(malformed)?;
+        let (label, der) = pem::decode(&text[begin..])?;
         if label != PEM_LABEL {
             return Err(malformed(format_args!("the PEM block is a {label}")));
         }
@@ -303,8 +304,11 @@ mod tests {
         assert_eq!(Tss2Key::from_pem(&key.to_pem().unwrap()).unwrap(), key);
         key.description = Some("keyrivet:0011223344556677/00".into());
         key.empty_auth = false;
-        let text = format!("label = \"x\"\n\n{}", key.to_pem().unwrap());
+        let text = format!("label = \"x\"\n\n{}and more\n", key.to_pem().unwrap());
         assert_eq!(Tss2Key::from_pem(&text).unwrap(), key);
+        let (first, rest) = text.split_once("KEY-----\n").unwrap();
+        let in_one_line = format!("{first}KEY-----\n{}", rest.replacen('\n', "", 2));
+        assert_eq!(Tss2Key::from_pem(&in_one_line).unwrap(), key);
         key.policy = vec![PolicyStep { command: 0x17f, parameters: vec![1, 2] }, PolicyStep::auth_value()];
         (key.secret, key.rsa_parent) = (Some(vec![5; 70]), true);
         let named = |name: Option<&str>| AuthPolicy { name: name.map(str::to_owned), steps: key.policy.clone() };
