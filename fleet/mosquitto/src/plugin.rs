@@ -145,12 +145,11 @@ impl Plugin {
         }
         match allowed {
             Ok(allowed) => {
-                if let Access::Subscribe { .. } = access {
-                    if allowed.channel == Channel::Config
-                        && let Ok(name) = device.session.device_named(allowed.device)
-                    {
-                        self.keeper.ask(Task::Config(name));
-                    }
+                if let Access::Subscribe { .. } = access
+                    && allowed.channel == Channel::Config
+                    && let Ok(name) = device.session.device_named(allowed.device)
+                {
+                    self.keeper.ask(Task::Config(name));
                 }
                 Answer::Allowed
             }
