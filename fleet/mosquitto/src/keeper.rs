@@ -1,36 +1,28 @@
-//! The thread that works on the store while the broker goes on: it writes what has gathered, learns what others
-//! changed, and fetches configurations, commands and the events that came by HTTP.
+//! The store's slow work, on a thread beside the broker's: it writes what has gathered, learns what others changed, and
+//! fetches configurations, commands and the events that came by HTTP.
+//!
+//! The thread ends with each look, after milliseconds: while a process has two, the kernel takes more care of its
+//! descriptors in each system call, which was 4 % of all that a broker does for a message.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use keyrivet_registry::{Change, Command, Config, DeviceName, Error, Event, Fleet, Refusal, Timestamp};
 use parking_lot::Mutex;
 
 use crate::ffi::thread;
 
-/// How often it asks the store: what changes is heard of within a second, the broker's own pace included.
-const PACE: Duration = Duration::from_millis(250);
+/// How often it asks the store, in microseconds: what changes is heard of within a second, the broker's own pace included.
+const PACE: u64 = 250_000;
 /// How often while there is more than it could take.
-const BRISK_PACE: Duration = Duration::from_millis(20);
+const BRISK_PACE: u64 = 20_000;
 /// How many seconds a command is worth delivering.
 const COMMAND_LIFE: i64 = 5;
 /// Events fetched at once.
 const BATCH: usize = 500;
 /// Devices whose configuration is asked for again at once.
 const OWED_BATCH: usize = 100;
-
-/// What the broker's thread asks for.
-pub(crate) enum Task {
-    /// To fetch a device's newest configuration, which somebody waits for.
-    Config(DeviceName),
-    /// To note what became of a command.
-    CommandDone(i64, &'static str),
-}
 
 /// What the broker's thread is told.
 pub(crate) enum News {
@@ -46,111 +38,95 @@ pub(crate) enum News {
     Store(Result<(), String>),
 }
 
+/// What the broker's thread asks for.
 #[derive(Default)]
-struct Desk {
-    any: AtomicBool,
-    /// The broker asks for news: it is up.
-    open: AtomicBool,
-    /// It ends.
-    ending: AtomicBool,
-    waiting: Mutex<Waiting>,
-    /// Whose configuration was asked for and is not fetched yet: one fetch is enough for all who have asked by then.
-    asked: Mutex<HashSet<DeviceName>>,
+struct Tasks {
+    /// To fetch the newest configuration of these devices, which somebody waits for.
+    configs: HashSet<DeviceName>,
+    /// To note what became of these commands.
+    done: Vec<(i64, &'static str)>,
 }
 
-/// What the broker's thread has not been told yet.
-#[derive(Default)]
-struct Waiting {
-    news: Vec<News>,
-    /// The newest of each device.
-    configs: HashMap<DeviceName, Config>,
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.configs.is_empty()
-    }
-
-    fn into_news(self) -> Vec<News> {
-        let configs = self.configs.into_iter().map(|(device, config)| News::Config(device, config));
-        self.news.into_iter().chain(configs).collect()
-    }
-}
-
-impl Desk {
-    fn put(&self, news: impl IntoIterator<Item = News>) {
-        let mut waiting = self.waiting.lock();
-        for news in news {
-            match news {
-                News::Config(device, config) => drop(waiting.configs.insert(device, config)),
-                other => waiting.news.push(other),
-            }
-        }
-        self.any.store(!waiting.is_empty(), Ordering::Release);
-    }
-
-    fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
-    }
-
-    fn is_clear(&self) -> bool {
-        self.waiting.lock().is_empty()
-    }
-}
-
-/// The broker's side of the thread.
+/// The broker's side.
 pub(crate) struct Keeper {
-    tasks: Sender<Task>,
-    desk: Arc<Desk>,
-    thread: JoinHandle<()>,
+    /// Locked by the thread while it runs.
+    work: Arc<Mutex<Work>>,
+    thread: Option<JoinHandle<()>>,
+    tasks: Tasks,
+    /// When the last look began.
+    looked: Option<Timestamp>,
 }
 
 impl Keeper {
-    /// Starts the thread.
-    pub(crate) fn start(fleet: Arc<Fleet>) -> Result<Self, String> {
-        let (tasks, given) = channel();
-        let desk = Arc::new(Desk::default());
-        let (owed, handed) = (Owed::default(), BTreeMap::new());
-        let work = Work { fleet, desk: Arc::clone(&desk), owed, handed, well: true, more: false };
-        let started = thread::start("keyrivet", move || work.run(&given));
-        let thread = started.map_err(|error| format!("a thread could not be started: {error}"))?;
-        Ok(Self { tasks, desk, thread })
+    pub(crate) fn new(fleet: Arc<Fleet>) -> Self {
+        let (owed, handed, news) = (Owed::default(), BTreeMap::new(), Vec::new());
+        let work = Work { fleet, tasks: Tasks::default(), look: false, owed, handed, news, well: true, more: false };
+        Self { work: Arc::new(Mutex::new(work)), thread: None, tasks: Tasks::default(), looked: None }
     }
 
-    /// Asks for something.
-    pub(crate) fn ask(&self, task: Task) {
-        if let Task::Config(device) = &task
-            && !self.desk.asked.lock().insert(device.clone())
-        {
+    /// Asks for a device's newest configuration.
+    pub(crate) fn fetch_config(&mut self, device: DeviceName) {
+        let _ = self.tasks.configs.insert(device);
+    }
+
+    /// Says what became of a command.
+    pub(crate) fn command_done(&mut self, id: i64, outcome: &'static str) {
+        self.tasks.done.push((id, outcome));
+    }
+
+    /// Answers what the thread has found, if it has ended, and starts it when there is something to do. The broker calls
+    /// this after each message: it costs next to nothing in between.
+    pub(crate) fn turn(&mut self, now: Timestamp) -> Vec<News> {
+        let mut news = Vec::new();
+        if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
+            let outcome = thread.join();
+            let mut work = self.work.lock();
+            if outcome.is_err() {
+                work.tell(Err("the thread that works on the store has failed: report this".to_owned()));
+            }
+            news = std::mem::take(&mut work.news);
+        }
+        if self.thread.is_some() {
+            return news;
+        }
+        let busy = !self.tasks.configs.is_empty() || !self.tasks.done.is_empty();
+        // However the clock is set meanwhile.
+        let since = self.looked.map_or(u64::MAX, |looked| looked.micros().abs_diff(now.micros()));
+        if busy || since >= BRISK_PACE {
+            self.start(now, busy, since);
+        }
+        news
+    }
+
+    fn start(&mut self, now: Timestamp, busy: bool, since: u64) {
+        let mut work = self.work.lock();
+        work.look = since >= if work.more { BRISK_PACE } else { PACE };
+        if !busy && !work.look {
             return;
         }
-        // Only after a panic there would be nobody: the store is not written any more then, and the log says so.
-        let _ = self.tasks.send(task);
+        if work.look {
+            self.looked = Some(now);
+        }
+        work.tasks.configs.extend(self.tasks.configs.drain());
+        work.tasks.done.append(&mut self.tasks.done);
+        drop(work);
+        let work = Arc::clone(&self.work);
+        match thread::start("keyrivet", move || work.lock().run()) {
+            Ok(thread) => self.thread = Some(thread),
+            // What is to be done stays to be done.
+            Err(error) => self.work.lock().tell(Err(format!("a thread could not be started: {error}"))),
+        }
     }
 
-    /// Takes what there is to be told. Costs next to nothing while there is nothing.
-    pub(crate) fn news(&self) -> Vec<News> {
-        if !self.desk.open.load(Ordering::Relaxed) {
-            self.desk.open.store(true, Ordering::Release);
-        }
-        // Asked after each message: to read costs less than to write.
-        if !self.desk.any.load(Ordering::Relaxed) || !self.desk.any.swap(false, Ordering::Acquire) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.desk.waiting.lock()).into_news()
-    }
-
-    /// Ends the thread; answers what nobody was told.
+    /// Waits for the thread, and does what must not be left; answers what nobody was told.
     pub(crate) fn stop(self) -> Vec<News> {
-        self.desk.ending.store(true, Ordering::Release);
-        drop(self.tasks);
-        let _ = self.thread.join();
-        std::mem::take(&mut *self.desk.waiting.lock()).into_news()
-    }
-
-    /// Whether the thread still works.
-    pub(crate) fn is_alive(&self) -> bool {
-        !self.thread.is_finished()
+        if let Some(thread) = self.thread {
+            let _ = thread.join();
+        }
+        let mut work = self.work.lock();
+        work.tasks.done.extend(self.tasks.done);
+        work.finish_commands();
+        std::mem::take(&mut work.news)
     }
 }
 
@@ -163,51 +139,40 @@ struct Owed {
 
 struct Work {
     fleet: Arc<Fleet>,
-    desk: Arc<Desk>,
+    tasks: Tasks,
+    /// It is time for a look at the store.
+    look: bool,
     owed: Owed,
     /// Commands that the broker's thread has got already, and when they were sent.
     handed: BTreeMap<i64, Timestamp>,
+    /// What the broker's thread has not been told yet.
+    news: Vec<News>,
     well: bool,
     /// There were more events than were taken.
     more: bool,
 }
 
 impl Work {
-    fn run(mut self, tasks: &Receiver<Task>) {
-        let mut next = Instant::now();
-        loop {
-            // However many tasks there are.
-            if Instant::now() >= next {
-                self.look();
-                next = Instant::now() + if self.more { BRISK_PACE } else { PACE };
+    fn run(&mut self) {
+        for device in std::mem::take(&mut self.tasks.configs) {
+            if let Err(why) = self.config(device) {
+                self.tell(Err(why));
             }
-            match tasks.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(task) => self.perform(task),
-                Err(RecvTimeoutError::Timeout) => {}
-                // Nobody would read what is learnt now.
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+        }
+        self.finish_commands();
+        if std::mem::take(&mut self.look) {
+            self.look();
         }
     }
 
-    fn perform(&mut self, task: Task) {
-        match task {
-            Task::Config(_) if self.desk.ending.load(Ordering::Acquire) => {}
-            Task::Config(device) => {
-                let _ = self.desk.asked.lock().remove(&device);
-                if let Err(why) = self.config(device) {
-                    self.tell(Err(why));
-                }
-            }
-            Task::CommandDone(id, outcome) => {
-                let done = self.fleet.store().finish_command(id, outcome);
-                self.tell(done.map(drop).map_err(|error| error.to_string()));
-            }
+    fn finish_commands(&mut self) {
+        for (id, outcome) in std::mem::take(&mut self.tasks.done) {
+            let done = self.fleet.store().finish_command(id, outcome);
+            self.tell(done.map(drop).map_err(|error| error.to_string()));
         }
     }
 
     fn look(&mut self) {
-        // Before the changes, which are put where nothing may lie when events are taken.
         let events = self.events();
         let written = self.fleet.write(Timestamp::now());
         let changes = self.changes();
@@ -219,7 +184,7 @@ impl Work {
             for device in &again {
                 let _ = self.owed.configs.remove(device);
             }
-            self.desk.put(again.into_iter().map(|device| News::Changed(Change::Config(device))));
+            self.news.extend(again.into_iter().map(|device| News::Changed(Change::Config(device))));
             return;
         }
         self.tell(done.map_err(|error| error.to_string()));
@@ -228,7 +193,7 @@ impl Work {
     /// Fetches a device's configuration, now or when the store can give it.
     fn config(&mut self, device: DeviceName) -> Result<(), String> {
         match self.fleet.deliver_config(&device, Timestamp::now()) {
-            Ok(config) => self.desk.put([News::Config(device, config)]),
+            Ok(config) => self.news.push(News::Config(device, config)),
             // Nobody has set one yet, or the device is gone.
             Err(Refusal::NoConfig { .. } | Refusal::DeviceUnknown { .. }) => {}
             Err(refusal) => {
@@ -243,7 +208,7 @@ impl Work {
         for change in self.fleet.learn()? {
             match change {
                 Change::Command(device) => drop(self.owed.commands.insert(device)),
-                change => self.desk.put([News::Changed(change)]),
+                change => self.news.push(News::Changed(change)),
             }
         }
         Ok(())
@@ -261,20 +226,19 @@ impl Work {
             let _ = self.owed.commands.remove(&device);
             for command in waiting {
                 if self.handed.insert(command.id, command.sent).is_none() {
-                    self.desk.put([News::Command(command)]);
+                    self.news.push(News::Command(command));
                 }
             }
         }
         Ok(())
     }
 
-    /// What is taken here is in no store any more: only what the broker will publish, and no more than it keeps up with.
+    /// What is taken here is in no store any more. The broker has published what was taken before: it asks for no look
+    /// until it has heard of the last one.
     fn events(&mut self) -> keyrivet_registry::Result<()> {
-        if self.desk.is_open() && self.desk.is_clear() {
-            let events = self.fleet.store().take_events(BATCH)?;
-            self.more = events.len() == BATCH;
-            self.desk.put(events.into_iter().map(News::Event));
-        }
+        let events = self.fleet.store().take_events(BATCH)?;
+        self.more = events.len() == BATCH;
+        self.news.extend(events.into_iter().map(News::Event));
         Ok(())
     }
 
@@ -282,7 +246,7 @@ impl Work {
     fn tell(&mut self, outcome: Result<(), String>) {
         if outcome.is_ok() != self.well {
             self.well = outcome.is_ok();
-            self.desk.put([News::Store(outcome)]);
+            self.news.push(News::Store(outcome));
         }
     }
 }

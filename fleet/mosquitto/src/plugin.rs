@@ -17,7 +17,7 @@ use crate::clients::{Client, Clients};
 use crate::delivery;
 use crate::ffi::broker::{Broker, ClientRef, ConnectionId, Level};
 use crate::ffi::clock;
-use crate::keeper::{Keeper, News, Task, full};
+use crate::keeper::{Keeper, News, full};
 use crate::options::{EventTopics, Options};
 
 /// By which way clients come, for the audit trail.
@@ -32,14 +32,13 @@ const FIRST_TICK: Duration = Duration::from_secs(3);
 /// The plugin of one broker, or of one of its listeners.
 pub(crate) struct Plugin {
     fleet: Arc<Fleet>,
-    keeper: Keeper,
     events: EventTopics,
     started: Instant,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    keeper: Keeper,
     clients: Clients,
     /// Connections to be ended at the next tick, and why.
     leaving: Vec<(ConnectionId, Refusal)>,
@@ -49,7 +48,20 @@ struct State {
     /// Events that came by HTTP and that the last tick published: should the broker end now, it sends them to nobody.
     unsure: Vec<Event>,
     told_of_stranger: bool,
-    told_of_keeper: bool,
+}
+
+impl State {
+    fn new(keeper: Keeper) -> Self {
+        Self {
+            keeper,
+            clients: Clients::default(),
+            leaving: Vec::new(),
+            replaced: Vec::new(),
+            last_patrol: None,
+            unsure: Vec::new(),
+            told_of_stranger: false,
+        }
+    }
 }
 
 impl Plugin {
@@ -57,8 +69,8 @@ impl Plugin {
     pub(crate) fn open(options: &[(String, String)]) -> Result<Self, String> {
         let options = Options::read(options)?;
         let fleet = Arc::new(Fleet::open(&options.store).map_err(|error| error.to_string())?);
-        let keeper = Keeper::start(Arc::clone(&fleet))?;
-        Ok(Self { fleet, keeper, events: options.events, started: Instant::now(), state: Mutex::default() })
+        let state = Mutex::new(State::new(Keeper::new(Arc::clone(&fleet))));
+        Ok(Self { fleet, events: options.events, started: Instant::now(), state })
     }
 
     /// Says in the log that it is there.
@@ -109,7 +121,7 @@ impl Plugin {
     /// Whether a client may do that with a topic.
     pub(crate) fn check(&self, broker: Broker<'_>, client: ClientRef<'_>, topic: &CStr, access: Access) -> Answer {
         let mut state = self.state.lock();
-        let State { clients, leaving, told_of_stranger, .. } = &mut *state;
+        let State { keeper, clients, leaving, told_of_stranger, .. } = &mut *state;
         // That is its will, which would go out as it is, past `take`.
         if matches!(access, Access::Write { .. }) && clients.is_taken_over(client.connection()) {
             return Answer::Denied;
@@ -149,7 +161,7 @@ impl Plugin {
                     && allowed.channel == Channel::Config
                     && let Ok(name) = device.session.device_named(allowed.device)
                 {
-                    self.keeper.ask(Task::Config(name));
+                    keeper.fetch_config(name);
                 }
                 Answer::Allowed
             }
@@ -219,9 +231,9 @@ impl Plugin {
 
     /// The broker has a moment.
     pub(crate) fn tick(&self, broker: Broker<'_>) {
-        let news = self.keeper.news();
         let now = clock::recent();
         let mut state = self.state.lock();
+        let news = state.keeper.turn(now);
         state.clients.forget_taken_over();
         state.unsure.clear();
         // However the clock is set meanwhile.
@@ -235,7 +247,7 @@ impl Plugin {
         }
         if due {
             state.last_patrol = Some(now);
-            self.patrol(broker, &mut state, now);
+            Self::patrol(&mut state, now);
         }
         let farewells = self.farewells(broker, &mut state, now);
         // The broker calls back for each.
@@ -255,11 +267,11 @@ impl Plugin {
     /// The broker ends.
     pub(crate) fn close(self, broker: Broker<'_>) {
         let now = Timestamp::now();
-        let State { mut clients, unsure, .. } = self.state.into_inner();
+        let State { keeper, mut clients, unsure, .. } = self.state.into_inner();
         for (_, client) in clients.all() {
             self.fleet.disconnected(&client.session, now);
         }
-        let untold = self.keeper.stop();
+        let untold = keeper.stop();
         let untold =
             untold.into_iter().filter_map(|news| if let News::Event(event) = news { Some(event) } else { None });
         let events = unsure.into_iter().chain(untold).map(|event| self.fleet.store().put_event(&event));
@@ -274,7 +286,7 @@ impl Plugin {
             News::Changed(Change::Everything) => {
                 self.review(state, now, |_| true);
                 let wanted: HashSet<_> = state.clients.all().flat_map(|(_, client)| client.configs()).collect();
-                wanted.into_iter().for_each(|device| self.keeper.ask(Task::Config(device)));
+                wanted.into_iter().for_each(|device| state.keeper.fetch_config(device));
             }
             News::Changed(Change::Registry(name)) => {
                 self.review(state, now, |device| device.registry == name);
@@ -285,7 +297,7 @@ impl Plugin {
             }
             News::Changed(Change::Config(name)) => {
                 if delivery::wants_config(&mut state.clients, &name) {
-                    self.keeper.ask(Task::Config(name));
+                    state.keeper.fetch_config(name);
                 }
             }
             // The keeper fetches commands without being asked.
@@ -293,7 +305,7 @@ impl Plugin {
             News::Config(device, config) => delivery::config(broker, &mut state.clients, &device, &config),
             News::Command(command) => {
                 if let Some(outcome) = delivery::command(broker, &mut state.clients, &command) {
-                    self.keeper.ask(Task::CommandDone(command.id, outcome));
+                    state.keeper.command_done(command.id, outcome);
                 }
             }
             News::Event(event) => {
@@ -324,19 +336,13 @@ impl Plugin {
     }
 
     /// Finds sessions that have expired.
-    fn patrol(&self, broker: Broker<'_>, state: &mut State, now: Timestamp) {
-        let State { clients, leaving, told_of_keeper, .. } = state;
+    fn patrol(state: &mut State, now: Timestamp) {
+        let State { clients, leaving, .. } = state;
         for (connection, client) in clients.all() {
             if now >= client.session.expires {
                 let by = now.seconds().saturating_sub(client.session.expires.seconds());
                 leaving.push((connection, Refusal::TokenExpired { by }));
             }
-        }
-        if !*told_of_keeper && !self.keeper.is_alive() {
-            *told_of_keeper = true;
-            let why = "the thread that works on the store has ended: nothing is written or heard of any more, \
-                       restart the broker and report this";
-            broker.log(Level::Error, why);
         }
     }
 

@@ -46,14 +46,21 @@ impl Broker {
         Ok(this)
     }
 
-    /// Processor time of all its threads so far.
+    /// Processor time of all its threads so far, those that have ended included.
     pub(crate) fn processor(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
-            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        let process = self.process.id().try_into().map_err(Error::other)?;
+        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: both are given a place for their result.
+        let code = unsafe {
+            match libc::clock_getcpuclockid(process, &mut clock) {
+                0 if libc::clock_gettime(clock, &mut time) != 0 => return Err(Error::last_os_error()),
+                code => code,
+            }
+        };
+        if code != 0 {
+            return Err(Error::from_raw_os_error(code));
         }
-        Ok(Duration::from_nanos(nanoseconds))
+        Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 
     /// Resident memory in bytes.
