@@ -2,12 +2,16 @@
 
 mod world;
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
 
-use conformance_tests::{Server, free_port};
-use keyrivet_registry::Event;
-use world::{RegistryServer, World};
+use conformance_tests::{Run as _, Server, free_port};
+use keyrivet_registry::{DeviceName, Event};
+use serde_json::json;
+use world::{RegistryServer, World, registry_name};
+
+on_both_databases!(events_taken_over_http_outlive_a_server_that_ends, the_link_leaves_other_registries_events_alone);
 
 /// A mosquitto without plugin, on this port.
 fn broker(world: &World, port: &str) -> Server {
@@ -49,6 +53,76 @@ fn publish(port: &str, qos: &str, topic: &str, lines: impl Iterator<Item = Strin
     assert!(publisher.wait().expect("it ends").success());
 }
 
+fn signal(name: &str, process: u32) {
+    let _ = Command::new("kill").args(["-s", name, &process.to_string()]).run().ok();
+}
+
+/// An event, as the HTTP bridge keeps one.
+fn keep(world: &World, device: &DeviceName, data: &str) {
+    let (device, data) = (device.clone(), data.as_bytes().to_vec());
+    let event = Event { device, gateway: None, subfolder: String::new(), at: world.now, data };
+    world.fleet.publish(&event).expect("kept");
+}
+
+/// Reads what a client prints until each of these lines was there.
+fn hear(client: &mut Child, lines: &[&str]) {
+    let mut missing: BTreeSet<_> = lines.iter().map(|&line| line.to_owned()).collect();
+    let mut heard = BufReader::new(client.stdout.take().expect("it has an output")).lines();
+    while !missing.is_empty() {
+        let line = heard.next().unwrap_or_else(|| panic!("{missing:?} did not come")).expect("text");
+        let _ = missing.remove(&line);
+    }
+    let _ = client.kill();
+    let _ = client.wait();
+}
+
+fn events_taken_over_http_outlive_a_server_that_ends(world: &World) {
+    let registry = world.registry("g", &[]);
+    world.key("dev", "ES256");
+    let device = world.device(&registry, "dev", &["dev.pub"], None);
+    let token = world.token("dev", "ES256", 0, 600);
+    let port = free_port().to_string();
+    let broker = broker(world, &port);
+    for end in ["TERM", "KILL"] {
+        let words = ["-t", "registries/g/#", "-W", "60", "-F", "%p"];
+        let mut listener = client("mosquitto_sub", &port, "1", &words).spawn().expect("mosquitto_sub starts");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let server = linked(world, &port);
+        signal("STOP", broker.process_id());
+        for data in ["MQ==", "Mg==", "Mw==", "NA==", "NQ=="] {
+            let (code, answer) = server.post(&token, &format!("{device}:publishEvent"), &json!({ "binaryData": data }));
+            assert_eq!(code, 200, "{answer}");
+        }
+        // The link has had time to send them into the broker's socket.
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        signal(end, server.process.process_id());
+        drop(server);
+        signal("CONT", broker.process_id());
+        let _server = linked(world, &port);
+        hear(&mut listener, &["1", "2", "3", "4", "5"]);
+        // The broker has acknowledged them, so that they are forgotten.
+        while !world.fleet.store().waiting_events(&registry, 1).expect("events").is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+fn the_link_leaves_other_registries_events_alone(world: &World) {
+    let (own, other) = (world.registry("g", &[]), world.registry("other", &[]));
+    let (own, other) = (world.device(&own, "dev", &[], None), world.device(&other, "dev", &[], None));
+    let port = free_port().to_string();
+    let _broker = broker(world, &port);
+    let words = ["-t", "registries/#", "-C", "1", "-W", "60", "-F", "%t %p"];
+    let listener = client("mosquitto_sub", &port, "1", &words).spawn().expect("mosquitto_sub starts");
+    let _server = linked(world, &port);
+    keep(world, &other, "another registry's");
+    keep(world, &own, "own");
+    let heard = listener.wait_with_output().expect("mosquitto_sub ends").stdout;
+    assert_eq!(String::from_utf8_lossy(&heard), "registries/g/devices/dev/events own\n");
+    let waiting = world.fleet.store().waiting_events(&registry_name("other"), 10).expect("events");
+    assert_eq!(waiting.iter().map(|it| &it.1.data[..]).collect::<Vec<_>>(), [b"another registry's"]);
+}
+
 #[test]
 fn a_burst_of_events_from_both_sides_passes_the_link() {
     const EACH: usize = 500;
@@ -63,9 +137,7 @@ fn a_burst_of_events_from_both_sides_passes_the_link() {
     let server = linked(&world, &port);
 
     for number in 0..EACH {
-        let (device, data) = (device.clone(), format!("http {number}").into_bytes());
-        let event = Event { device, gateway: None, subfolder: String::new(), at: world.now, data };
-        world.fleet.publish(&event).expect("kept");
+        keep(&world, &device, &format!("http {number}"));
     }
     publish(&port, "1", "/devices/dev/events", (0..EACH).map(|number| format!("mqtt {number}")));
     let heard = listener.wait_with_output().expect("mosquitto_sub ends").stdout;

@@ -155,7 +155,7 @@ impl Store {
         })
     }
 
-    /// Takes events that wait, oldest first: whoever takes one publishes it.
+    /// Takes events of any registry that wait, oldest first: whoever takes one publishes it.
     pub fn take_events(&self, limit: usize) -> Result<Vec<Event>> {
         let waits = "SELECT 1 FROM events LIMIT 1";
         if self.read(|connection| connection.query(waits, &[]))?.is_empty() {
@@ -165,17 +165,37 @@ impl Store {
                    RETURNING number, registry, device, gateway, subfolder, at, data";
         let mut rows = self.write(|connection| connection.query(sql, &[limit.into()]))?;
         rows.sort_by_key(|row| row.integer(0).unwrap_or_default());
-        let event = |row: &Row| {
-            Ok(Event {
-                device: RegistryName::parse(&row.text(1)?)?.device(&row.text(2)?)?,
-                gateway: row.optional_text(3)?,
-                subfolder: row.text(4)?,
-                at: row.time(5)?,
-                data: row.bytes(6)?,
-            })
-        };
         rows.iter().map(event).collect()
     }
+
+    /// The events of a registry that wait, oldest first, each with its number. They wait on until
+    /// [`Self::forget_events`].
+    pub fn waiting_events(&self, registry: &RegistryName, limit: usize) -> Result<Vec<(i64, Event)>> {
+        let sql = "SELECT number, registry, device, gateway, subfolder, at, data FROM events \
+                   WHERE registry = $1 ORDER BY number LIMIT $2";
+        let rows = self.read(|connection| connection.query(sql, &[registry.to_string().into(), limit.into()]))?;
+        rows.iter().map(|row| Ok((row.integer(0)?, event(row)?))).collect()
+    }
+
+    /// Forgets events, by their numbers, which a broker has.
+    pub fn forget_events(&self, numbers: &[i64]) -> Result<()> {
+        self.write(|connection| {
+            for number in numbers {
+                let _ = connection.execute("DELETE FROM events WHERE number = $1", &[(*number).into()])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn event(row: &Row) -> Result<Event> {
+    Ok(Event {
+        device: RegistryName::parse(&row.text(1)?)?.device(&row.text(2)?)?,
+        gateway: row.optional_text(3)?,
+        subfolder: row.text(4)?,
+        at: row.time(5)?,
+        data: row.bytes(6)?,
+    })
 }
 
 fn config(row: &Row) -> Result<Config> {

@@ -1,5 +1,10 @@
 //! The link to a broker without our plugin, as one of its clients: configurations, commands and the HTTP bridge's
 //! events go down it, states come up. One registry per link, because topics carry none.
+//!
+//! What came by HTTP stays in the store until this broker has it, and what the broker sends is not acknowledged before it
+//! is dealt with: a server that ends, however it does, loses neither, and may send either twice.
+
+mod outgoing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,8 +13,9 @@ use std::time::{Duration, Instant};
 use keyrivet_registry::rules::topic::{Channel, Topic, qualified};
 use keyrivet_registry::store::DELIVERED;
 use keyrivet_registry::{Change, DeviceName, Refusal, RegistryName, Timestamp};
+use outgoing::{Publisher, Sent, Told};
 use parking_lot::Mutex;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, Request, SubscribeFilter};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
@@ -23,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SUBSCRIBED: Duration = Duration::from_millis(300);
 /// How often events that came by HTTP are fetched.
 const FETCH: Duration = Duration::from_millis(200);
+/// So many at once.
+const BATCH: usize = 100;
 /// Messages that wait to be dealt with, beyond which those of QoS 0 are passed over; of QoS 1 the broker itself sends only so many
 /// before it waits for us.
 const WAITING: usize = 1000;
@@ -39,11 +47,14 @@ pub(crate) struct Link(Option<Inner>);
 struct Inner {
     registry: RegistryName,
     client: AsyncClient,
+    publisher: Publisher,
     wishes: UnboundedSender<Wish>,
     /// There is a connection.
     up: AtomicBool,
     /// Which it is, or the next one will be: what came by another cannot be acknowledged any more.
     connection: AtomicU64,
+    /// At the last connection the broker still knew what it owed us.
+    resumed: AtomicBool,
     /// Messages that came and were not dealt with yet.
     waiting: AtomicUsize,
     /// Taken by the task that runs the link.
@@ -80,10 +91,12 @@ impl Link {
         let (wishes, received) = unbounded_channel();
         Ok(Self(Some(Inner {
             registry,
+            publisher: Publisher::new(client.clone()),
             client,
             wishes,
             up: AtomicBool::new(false),
             connection: AtomicU64::new(0),
+            resumed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             parts: Mutex::new(Some((events, received))),
         })))
@@ -115,7 +128,14 @@ impl Link {
             return std::future::pending().await;
         };
         let (messages, received) = unbounded_channel();
-        tokio::join!(receive(&app, events, messages), digest(&app, received), fulfil(&app, wishes), forward(&app));
+        let (dealt, with) = unbounded_channel();
+        tokio::join!(
+            receive(&app, events, messages),
+            digest(&app, received, dealt),
+            acknowledge(&app, with),
+            fulfil(&app, wishes),
+            forward(&app)
+        );
     }
 }
 
@@ -150,41 +170,34 @@ impl cli::Broker {
     }
 }
 
+/// A message of the broker, and by which connection it came.
+type Received = (u64, Publish);
+
 /// What comes from the broker. Nothing is awaited here but that: what is published has to pass through the same loop.
-async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSender<(u64, Publish)>) {
+async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSender<Received>) {
     let Some(inner) = &app.link.0 else { return };
+    let mut sent = Sent::default();
     // What a connection took with it that nobody has acknowledged, and when.
     let mut unsent: Vec<(Instant, Publish)> = Vec::new();
     loop {
         match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+            Ok(Event::Incoming(Packet::ConnAck(answer))) => {
+                inner.resumed.store(answer.session_present, Ordering::Release);
                 inner.up.store(true, Ordering::Release);
                 let again = unsent.drain(..).filter_map(|(lost, message)| inner.once_more(lost, message)).collect();
-                drop(tokio::spawn(begin(inner.client.clone(), again)));
+                drop(tokio::spawn(begin(Arc::clone(app), again)));
             }
-            Ok(Event::Incoming(Packet::SubAck(_))) => tracing::info!("linked to the broker"),
-            Ok(Event::Incoming(Packet::Publish(message))) => {
-                if message.qos == QoS::AtMostOnce && inner.waiting.load(Ordering::Relaxed) >= WAITING {
-                    tracing::warn!("a message of QoS 0 was passed over: {WAITING} wait already");
-                    continue;
-                }
-                let _ = inner.waiting.fetch_add(1, Ordering::Relaxed);
-                // The receiver lives as long as the server.
-                let _ = messages.send((inner.connection.load(Ordering::Acquire), message));
-            }
-            Ok(_) => {}
+            Ok(event) => inner.hear(&mut sent, &messages, event),
             Err(error) => {
                 inner.up.store(false, Ordering::Release);
-                let _ = inner.connection.fetch_add(1, Ordering::AcqRel);
                 tracing::warn!("the link to the broker: {error}");
-                // The client library would forget it at the next connection, as its session is a new one; a message whose number
-                // was still in use would even keep it from sending anything.
-                let pending = events.pending.drain(..).filter_map(|request| match request {
-                    Request::Publish(message) => Some(message),
-                    _ => None,
-                });
-                let lost = events.state.collision.take().into_iter().chain(pending);
-                unsent.extend(lost.map(|message| (Instant::now(), message)));
+                // What came before it was lost.
+                for event in std::mem::take(&mut events.state.events) {
+                    inner.hear(&mut sent, &messages, event);
+                }
+                let _ = inner.connection.fetch_add(1, Ordering::AcqRel);
+                let lost = sent.lost(&inner.publisher, &mut events);
+                unsent.extend(lost.into_iter().map(|message| (Instant::now(), message)));
                 sleep(PAUSE).await;
             }
         }
@@ -192,6 +205,22 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
 }
 
 impl Inner {
+    fn hear(&self, sent: &mut Sent, messages: &UnboundedSender<Received>, event: Event) {
+        sent.follow(&self.publisher, &event);
+        match event {
+            Event::Incoming(Packet::SubAck(_)) => tracing::info!("linked to the broker"),
+            Event::Incoming(Packet::Publish(message)) => {
+                if message.qos == QoS::AtMostOnce && self.waiting.load(Ordering::Relaxed) >= WAITING {
+                    return tracing::warn!("a message of QoS 0 was passed over: {WAITING} wait already");
+                }
+                let _ = self.waiting.fetch_add(1, Ordering::Relaxed);
+                // The receiver lives as long as the server.
+                let _ = messages.send((self.connection.load(Ordering::Acquire), message));
+            }
+            _ => {}
+        }
+    }
+
     /// What is to be sent again of what a connection took with it: not what has grown old meanwhile.
     fn once_more(&self, lost: Instant, message: Publish) -> Option<Publish> {
         let Ok(topic) = Topic::received(&message.topic) else { return Some(message) };
@@ -210,20 +239,45 @@ impl Inner {
 }
 
 /// Subscribes, and sends what the connection before could not.
-async fn begin(client: AsyncClient, unsent: Vec<Publish>) {
+async fn begin(app: Arc<App>, unsent: Vec<Publish>) {
+    let Some(inner) = &app.link.0 else { return };
     let topics = ["/devices/+/state", "/devices/+/events/#"];
-    let _ = client.subscribe_many(topics.map(|it| SubscribeFilter::new(it.into(), QoS::AtLeastOnce))).await;
+    let _ = inner.client.subscribe_many(topics.map(|it| SubscribeFilter::new(it.into(), QoS::AtLeastOnce))).await;
     for message in unsent {
-        let _ = client.publish(message.topic, message.qos, message.retain, message.payload).await;
+        drop(inner.publisher.publish(message.topic, message.qos, message.payload).await);
     }
 }
 
-/// Takes one message after the other, and acknowledges it.
-async fn digest(app: &Arc<App>, mut messages: UnboundedReceiver<(u64, Publish)>) {
+/// A message of the broker that is dealt with, or will be as soon as the broker has what became of it.
+type Dealt = (u64, Publish, Option<Told>);
+
+/// Takes one message after the other.
+async fn digest(app: &Arc<App>, mut messages: UnboundedReceiver<Received>, dealt: UnboundedSender<Dealt>) {
     let Some(inner) = &app.link.0 else { return };
     while let Some((connection, message)) = messages.recv().await {
-        take(app, inner, &message).await;
+        let told = take(app, inner, &message).await;
         let _ = inner.waiting.fetch_sub(1, Ordering::Relaxed);
+        // The receiver lives as long as the server.
+        let _ = dealt.send((connection, message, told));
+    }
+}
+
+/// Acknowledges what is dealt with, in the order in which it came (MQTT 3.1.1, section 4.6).
+async fn acknowledge(app: &Arc<App>, mut dealt: UnboundedReceiver<Dealt>) {
+    let Some(inner) = &app.link.0 else { return };
+    while let Some((connection, message, mut told)) = dealt.recv().await {
+        while let Some(it) = told.take() {
+            if it.await.is_ok() || message.qos == QoS::AtMostOnce {
+                break;
+            }
+            // What became of it was lost with a connection. The broker sends it again, unless it has lost the session, too.
+            while !inner.up.load(Ordering::Acquire) {
+                sleep(FETCH).await;
+            }
+            if !inner.resumed.load(Ordering::Acquire) {
+                told = take(app, inner, &message).await;
+            }
+        }
         if connection == inner.connection.load(Ordering::Acquire) {
             let _ = inner.client.ack(&message).await;
         }
@@ -231,25 +285,24 @@ async fn digest(app: &Arc<App>, mut messages: UnboundedReceiver<(u64, Publish)>)
 }
 
 /// A state is kept, an event is published again under its registry's name.
-async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) {
+async fn take(app: &Arc<App>, inner: &Inner, message: &Publish) -> Option<Told> {
     let registry = &inner.registry;
-    let Ok(topic) = Topic::published(&message.topic) else { return };
-    let Ok(device) = registry.device(topic.device) else { return };
+    let topic = Topic::published(&message.topic).ok()?;
+    let device = registry.device(topic.device).ok()?;
     if !topic.limit().allows(message.payload.len()) {
-        return tracing::warn!("a message of {device} was passed over: it has {} bytes", message.payload.len());
+        tracing::warn!("a message of {device} was passed over: it has {} bytes", message.payload.len());
+        return None;
     }
     match topic.channel {
-        Channel::State => keep_state(app, &device, message).await,
-        Channel::Events(_) => {
-            let publish = inner.client.publish(
-                qualified(registry, &topic.to_string()),
-                message.qos,
-                false,
-                message.payload.clone(),
-            );
-            let _ = publish.await;
+        Channel::State => {
+            keep_state(app, &device, message).await;
+            None
         }
-        _ => {}
+        Channel::Events(_) => {
+            let topic = qualified(registry, &topic.to_string());
+            Some(inner.publisher.publish(topic, message.qos, message.payload.clone()).await)
+        }
+        _ => None,
     }
 }
 
@@ -295,7 +348,7 @@ async fn send_config(app: &Arc<App>, device: DeviceName) {
     match blocking(app, move |app| app.fleet.store().configs(&name, 1)).await {
         Ok(configs) => {
             if let Some(config) = configs.into_iter().next() {
-                let _ = inner.client.publish(topic, QoS::AtLeastOnce, false, config.data).await;
+                drop(inner.publisher.publish(topic, QoS::AtLeastOnce, config.data).await);
             }
         }
         Err(error) => {
@@ -324,7 +377,7 @@ async fn send_commands(app: &Arc<App>, device: DeviceName) {
         let first = blocking(app, move |app| app.fleet.store().finish_command(id, DELIVERED)).await;
         match first {
             Ok(true) => {
-                let _ = inner.client.publish(topic.to_string(), QoS::AtLeastOnce, false, command.data).await;
+                drop(inner.publisher.publish(topic.to_string(), QoS::AtLeastOnce, command.data).await);
             }
             Ok(false) => {}
             Err(error) => {
@@ -335,26 +388,43 @@ async fn send_commands(app: &Arc<App>, device: DeviceName) {
     }
 }
 
-/// Events that came by HTTP.
+/// Events that came by HTTP: some at once, and the next when the broker has them, or has lost the connection.
 async fn forward(app: &Arc<App>) {
     let Some(inner) = &app.link.0 else { return };
     loop {
-        sleep(FETCH).await;
-        // What is fetched is in no store any more.
-        if !inner.up.load(Ordering::Acquire) {
-            continue;
-        }
-        let events = match blocking(app, |app| app.fleet.store().take_events(100)).await {
-            Ok(events) => events,
+        match forward_some(app, inner).await {
+            Ok(BATCH) => {}
+            Ok(_) => sleep(FETCH).await,
             Err(error) => {
                 tracing::warn!("events: {error}");
-                continue;
+                sleep(PAUSE).await;
             }
-        };
-        for event in events {
-            let topic = Topic { device: event.device.id.as_str(), channel: Channel::Events(&event.subfolder) };
-            let topic = qualified(&event.device.registry, &topic.to_string());
-            let _ = inner.client.publish(topic, QoS::AtLeastOnce, false, event.data).await;
         }
     }
+}
+
+/// Answers how many the broker took.
+async fn forward_some(app: &Arc<App>, inner: &Inner) -> keyrivet_registry::Result<usize> {
+    if !inner.up.load(Ordering::Acquire) {
+        return Ok(0);
+    }
+    let registry = inner.registry.clone();
+    let events = blocking(app, move |app| app.fleet.store().waiting_events(&registry, BATCH)).await?;
+    let mut sent = Vec::with_capacity(events.len());
+    for (number, event) in events {
+        let topic = Topic { device: event.device.id.as_str(), channel: Channel::Events(&event.subfolder) };
+        let topic = qualified(&event.device.registry, &topic.to_string());
+        sent.push((number, inner.publisher.publish(topic, QoS::AtLeastOnce, event.data).await));
+    }
+    let mut taken = Vec::with_capacity(sent.len());
+    for (number, told) in sent {
+        if told.await.is_ok() {
+            taken.push(number);
+        }
+    }
+    let count = taken.len();
+    if count > 0 {
+        blocking(app, move |app| app.fleet.store().forget_events(&taken)).await?;
+    }
+    Ok(count)
 }
