@@ -2,6 +2,7 @@
 
 mod world;
 
+use conformance_tests::free_port;
 use keyrivet_registry::{AuthMethod, DeviceName};
 use serde_json::json;
 use world::{RegistryServer, World};
@@ -11,6 +12,7 @@ on_both_databases!(
     vernemq_is_answered_ok_or_an_error,
     go_auth_is_answered_in_json,
     rabbitmq_is_answered_allow_or_deny,
+    one_registrys_server_refuses_the_devices_of_others,
 );
 
 const JSON: &str = "accept: application/json";
@@ -188,6 +190,44 @@ fn rabbitmq_is_answered_allow_or_deny(world: &World) {
     assert_eq!(topic("write", ".devices.device2.events"), "allow");
     std::thread::sleep(std::time::Duration::from_secs(4));
     assert_eq!(topic("write", ".devices.device2.events"), "deny");
+}
+
+fn one_registrys_server_refuses_the_devices_of_others(world: &World) {
+    let (_, own) = fleet(world);
+    let other = world.device(&world.registry("other", &[]), "device2", &["dev.pub"], None);
+    let token = world.token("dev", "ES256", 0, 600);
+    // A broker that is not there makes no difference to hooks.
+    let broker = format!("mqtt://127.0.0.1:{}", free_port());
+    for (options, http) in [(&["--link", "--broker", &broker][..], 200), (&["--only-registry"], 403)] {
+        let server = RegistryServer::start(world, options);
+        let authn = |id: &DeviceName| {
+            let body = json!({ "clientid": id.to_string(), "username": "unused", "password": token });
+            server.ask("/hooks/emqx/authn", JSON, &body)
+        };
+        let state = |id: &DeviceName| {
+            let body =
+                json!({ "clientid": id.to_string(), "topic": "/devices/device2/state", "payload": base64("on") });
+            server.ask("/hooks/emqx/message", JSON, &body)["result"].clone()
+        };
+        assert_eq!((&authn(&own)["result"], state(&own)), (&json!("allow"), json!("allow")));
+        let answer = authn(&other);
+        let reason = answer["reason"].as_str().expect("a reason");
+        let served = format!("{other} is not of {}, the one registry that this server takes devices of", own.registry);
+        assert!(answer["result"] == "deny" && reason.starts_with(&served), "{answer}");
+        assert_eq!(state(&other), "deny", "its topics are those of the other's namesake");
+        assert!(world.fleet.store().states(&other).expect("states").is_empty());
+        let ask = |path: &str, fields: &[(&str, &str)]| server.form(&format!("/hooks/rabbitmq/{path}"), fields);
+        for (id, answer) in [(own.to_string(), "allow"), (other.to_string(), "deny")] {
+            let queue = format!("mqtt-subscription-{id}qos1");
+            assert_eq!(ask("vhost", &[("vhost", "/"), ("client_id", &id)]), answer);
+            assert_eq!(ask("resource", &[("resource", "queue"), ("name", &queue), ("permission", "write")]), answer);
+        }
+        let event = json!({ "binaryData": "" });
+        assert_eq!(server.post(&token, &format!("{own}:publishEvent"), &event).0, 200);
+        assert_eq!(server.post(&token, &format!("{other}:publishEvent"), &event).0, http);
+        server.wait_for_a_tick();
+        let _ = server.command(&["--registry", "other", "audit", "--refused"]).ok().says("is not of");
+    }
 }
 
 /// A gateway `mygateway` with a device `device2` bound to it, which must show its own token too.

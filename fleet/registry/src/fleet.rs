@@ -378,6 +378,11 @@ impl Fleet {
         self.journal.decided(&session.device, via, action, outcome, now);
     }
 
+    /// Writes the refusal of a device that the rules were not asked about.
+    pub fn refused(&self, device: &DeviceName, via: &str, action: &str, refusal: &Refusal, now: Timestamp) {
+        self.journal.decided(device, via, action, Err(refusal), now);
+    }
+
     /// Writes what has gathered. What cannot be written waits on.
     pub fn write(&self, now: Timestamp) -> Result<()> {
         self.journal.flush(&self.store, now)

@@ -17,6 +17,8 @@ pub enum Refusal {
     Blocked { device: String },
     /// The device was deleted, and another one with its name was made.
     DeviceMadeAnew { device: String },
+    /// Whoever was asked answers for one registry, and this is a device of another.
+    OtherRegistry { device: String, served: String },
     /// The registry does not take this protocol.
     ProtocolOff { protocol: &'static str },
     /// Neither a password nor a certificate came.
@@ -134,6 +136,7 @@ impl Refusal {
             Self::DeviceUnknown { .. } => (Kind::NotFound, "device-unknown"),
             Self::Blocked { .. } => (Kind::Denied, "device-blocked"),
             Self::DeviceMadeAnew { .. } => (Kind::Unauthenticated, "device-made-anew"),
+            Self::OtherRegistry { .. } => (Kind::Denied, "other-registry"),
             Self::ProtocolOff { .. } => (Kind::Precondition, "protocol-off"),
             Self::NoProof => (Kind::Unauthenticated, "no-proof"),
             Self::NoCredential { .. } => (Kind::Unauthenticated, "no-credential"),
@@ -227,6 +230,11 @@ impl fmt::Display for Refusal {
             Self::DeviceMadeAnew { device } => {
                 write!(f, "device {device} was deleted and made anew since it connected: connect again")
             }
+            Self::OtherRegistry { device, served } => write!(
+                f,
+                "{device} is not of {served}, the one registry that this server takes devices of (--link, \
+                 --only-registry): let its broker ask a server of its own registry"
+            ),
             Self::ProtocolOff { protocol } => write!(f, "this registry has {protocol} switched off"),
             Self::NoProof => f.write_str("no JWT as password and no client certificate"),
             Self::NoCredential { device } => {

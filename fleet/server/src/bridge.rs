@@ -64,7 +64,7 @@ async fn call(
     let token = bearer(&headers);
     let client = name.clone();
     let work = move |app: &App| -> Result<Value, ApiError> {
-        let session = authenticate(&app.fleet, &name, token?.as_deref())?;
+        let session = authenticate(app, &name, token?.as_deref(), action)?;
         let body = object(&body?)?;
         match verb {
             Verb::PublishEvent => publish_event(&app.fleet, &session, &body),
@@ -93,7 +93,7 @@ async fn config(
     let token = bearer(&headers);
     let client = name.clone();
     let work = move |app: &App| -> Result<Value, ApiError> {
-        let session = authenticate(&app.fleet, &name, token?.as_deref())?;
+        let session = authenticate(app, &name, token?.as_deref(), "config")?;
         let find = |names: [&str; 2]| names.iter().find_map(|name| query.get(*name)).map(String::as_str);
         let gateway = find(["gatewayInfo.gatewayId", "gateway_info.gateway_id"]);
         let delegated = find(["gatewayInfo.delegatedDeviceId", "gateway_info.delegated_device_id"]);
@@ -150,9 +150,10 @@ fn set_state(fleet: &Fleet, session: &Session, body: &Map<String, Value>) -> Res
 }
 
 /// Each request shows a token of its own.
-fn authenticate(fleet: &Fleet, name: &str, token: Option<&str>) -> Result<Session, ApiError> {
+fn authenticate(app: &App, name: &str, token: Option<&str>, action: &str) -> Result<Session, ApiError> {
+    app.check_registry(app.only.as_ref(), name, "http", action)?;
     let proof = token.map_or(Proof::Nothing, Proof::Token);
-    Ok(fleet.authenticate(name, Protocol::Http, proof, "http", Timestamp::now())?)
+    Ok(app.fleet.authenticate(name, Protocol::Http, proof, "http", Timestamp::now())?)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {

@@ -320,6 +320,10 @@ pub(crate) struct Serve {
     pub(crate) link: bool,
     #[command(flatten)]
     pub(crate) broker: Broker,
+    /// Take the devices of --registry only, by hooks and by HTTP. With --link hooks do so anyhow: topics carry no
+    /// registry, so that one broker is for one registry
+    #[arg(long)]
+    pub(crate) only_registry: bool,
 }
 
 #[derive(Subcommand)]

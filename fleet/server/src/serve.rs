@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use keyrivet_registry::{Fleet, Timestamp};
+use keyrivet_registry::{DeviceName, Fleet, Refusal, RegistryName, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +30,28 @@ pub(crate) struct App {
     pub(crate) ends: Ends,
     pub(crate) hook_secret: Option<String>,
     pub(crate) link: Link,
+    /// The one registry whose devices are taken, if it is only one.
+    pub(crate) only: Option<RegistryName>,
+}
+
+impl App {
+    /// Refuses devices of any other registry than the one that is served, if it is only one.
+    pub(crate) fn check_registry(
+        &self,
+        served: Option<&RegistryName>,
+        device: &str,
+        via: &str,
+        action: &str,
+    ) -> Result<(), Refusal> {
+        // What is no name is refused by the rules.
+        let (Some(served), Ok(name)) = (served, DeviceName::parse(device)) else { return Ok(()) };
+        if name.registry == *served {
+            return Ok(());
+        }
+        let refusal = Refusal::OtherRegistry { device: name.to_string(), served: served.to_string() };
+        self.fleet.refused(&name, via, action, &refusal, Timestamp::now());
+        Err(refusal)
+    }
 }
 
 /// Runs until the process is told to end.
@@ -45,7 +67,8 @@ pub(crate) fn run(scope: &cli::Scope, arguments: &cli::Serve) -> Result<(), Fail
     // The database's client blocks, so that it is opened before there is a runtime around it.
     let fleet = Fleet::open(&scope.store)?;
     let link = if arguments.link { Link::new(&arguments.broker, scope.registry_name()?)? } else { Link::none() };
-    let app = Arc::new(App { fleet, metrics: Metrics::new()?, ends: Ends::default(), hook_secret, link });
+    let only = arguments.only_registry.then(|| scope.registry_name()).transpose()?;
+    let app = Arc::new(App { fleet, metrics: Metrics::new()?, ends: Ends::default(), hook_secret, link, only });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(serve(&app, arguments));
     // A runtime that is dropped waits for nothing; the journal is written here, where blocking is allowed.

@@ -18,7 +18,7 @@ use axum::{Json, Router};
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::session::{Action, Session};
 use keyrivet_registry::rules::topic::Channel;
-use keyrivet_registry::{DeviceName, Proof, Refusal, Timestamp, shown};
+use keyrivet_registry::{DeviceName, Proof, Refusal, RegistryName, Timestamp, shown};
 use parking_lot::Mutex;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -102,7 +102,8 @@ fn connect(app: &App, via: &'static str, client_id: &str, password: Option<&str>
     }
     let start = Instant::now();
     let proof = password.filter(|password| !password.is_empty()).map_or(Proof::Nothing, Proof::Token);
-    let outcome = app.fleet.authenticate(client_id, Protocol::Mqtt, proof, via, Timestamp::now());
+    let outcome = check_registry(app, via, client_id, "connect")
+        .and_then(|()| app.fleet.authenticate(client_id, Protocol::Mqtt, proof, via, Timestamp::now()));
     app.metrics.decided(via, "connect", outcome.as_ref().map(drop), start);
     match &outcome {
         Ok(session) => {
@@ -112,6 +113,16 @@ fn connect(app: &App, via: &'static str, client_id: &str, password: Option<&str>
         Err(refusal) => log(via, client_id, "connect", refusal),
     }
     Some(outcome)
+}
+
+/// The one registry whose devices hooks take, if it is only one. A link makes it one, because topics carry none: devices of
+/// two registries would share them.
+fn served(app: &App) -> Option<&RegistryName> {
+    app.only.as_ref().or_else(|| app.link.registry())
+}
+
+fn check_registry(app: &App, via: &str, client_id: &str, action: &str) -> Result<(), Refusal> {
+    app.check_registry(served(app), client_id, via, action)
 }
 
 /// What a hook shows of a message.
@@ -140,12 +151,13 @@ fn act(
         return None;
     }
     let start = Instant::now();
-    let outcome = decide(app, via, client_id, action, topic, shown);
     let name = match action {
         Action::Publish { .. } => "publish",
         Action::Subscribe => "subscribe",
         Action::Receive => "receive",
     };
+    let outcome =
+        check_registry(app, via, client_id, name).and_then(|()| decide(app, via, client_id, action, topic, shown));
     app.metrics.decided(via, name, outcome.as_ref().copied(), start);
     if let Err(refusal) = &outcome {
         log(via, client_id, name, refusal);

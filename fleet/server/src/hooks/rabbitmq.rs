@@ -11,7 +11,7 @@ use keyrivet_registry::DeviceName;
 use keyrivet_registry::rules::session::Action;
 use serde::Deserialize;
 
-use super::{Shown, act, connect};
+use super::{Shown, act, check_registry, connect, served};
 use crate::serve::{App, blocking};
 
 /// What RabbitMQ sends, of all its addresses.
@@ -47,21 +47,24 @@ pub(crate) async fn user(State(app): State<Arc<App>>, Form(body): Form<Question>
     verdict(matches!(blocking(&app, work).await, Some(Ok(_))))
 }
 
-/// Which virtual host a listener leads to is the broker's own set-up: one registry each.
+/// Which virtual host a listener leads to is the broker's own set-up: one registry each, which a server may be limited to.
 #[utoipa::path(post, path = "/hooks/rabbitmq/vhost", tag = "hooks",
     request_body(content = Question, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, description = "allow or deny")))]
-pub(crate) async fn vhost() -> &'static str {
-    verdict(true)
+pub(crate) async fn vhost(State(app): State<Arc<App>>, Form(body): Form<Question>) -> &'static str {
+    verdict(check_registry(&app, "rabbitmq", body.client_id(), "vhost").is_ok())
 }
 
 /// A device needs the queues of its own subscriptions, and the exchange that topics go through.
 #[utoipa::path(post, path = "/hooks/rabbitmq/resource", tag = "hooks",
     request_body(content = Question, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, description = "allow or deny")))]
-pub(crate) async fn resource(Form(body): Form<Question>) -> &'static str {
+pub(crate) async fn resource(State(app): State<Arc<App>>, Form(body): Form<Question>) -> &'static str {
+    let devices = served(&app).map_or_else(|| "projects/".to_owned(), |registry| format!("{registry}/devices/"));
     verdict(match body.resource.as_str() {
-        "queue" => body.name.starts_with("mqtt-subscription-projects/"),
+        "queue" => {
+            body.name.strip_prefix("mqtt-subscription-").is_some_and(|client_id| client_id.starts_with(&devices))
+        }
         "exchange" => body.name == "amq.topic" && body.permission != "configure",
         _ => false,
     })

@@ -102,6 +102,11 @@ impl Link {
         })))
     }
 
+    /// The registry whose link it is.
+    pub(crate) fn registry(&self) -> Option<&RegistryName> {
+        self.0.as_ref().map(|inner| &inner.registry)
+    }
+
     /// Notes what has changed.
     pub(crate) fn learn(&self, changes: &[Change]) {
         let Some(inner) = &self.0 else { return };
