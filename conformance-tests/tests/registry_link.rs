@@ -169,16 +169,59 @@ fn the_link_outlives_floods_messages_that_are_too_large_and_its_broker() {
     publish(&port, "0", "/devices/dev/events", (0..5000).map(|number| number.to_string()));
     publish(&port, "1", "/devices/dev/state", (0..50).map(|number| format!("state {number}")));
     kept("state 49");
-    // As an event it is too large, though not as a packet; under the registry's name it would be.
-    let large = "x".repeat(300 * 1024 - 30);
-    publish(&port, "1", "/devices/dev/events", std::iter::once(large));
+    // As an event it is too large, though not as a packet; the others are in any case.
+    for size in [300 * 1024 - 30, 400 * 1024, 4_000_000] {
+        publish(&port, "1", "/devices/dev/events", std::iter::once("x".repeat(size)));
+    }
     publish(&port, "1", "/devices/dev/state", std::iter::once("after that".to_owned()));
     kept("after that");
     assert!(!server.log().contains("the link to the broker"), "{}", server.log());
-    drop(first);
-    wait_for(&server, "the link to the broker", 1);
-    let _second = broker(&world, &port);
+    // The broker would send this one again for ever.
+    publish(&port, "1", "/devices/dev/events", std::iter::once("x".repeat(5_000_000)));
     wait_for(&server, "linked to the broker", 2);
+    publish(&port, "1", "/devices/dev/state", std::iter::once("after that, too".to_owned()));
+    kept("after that, too");
+    assert!(server.log().contains("let the broker refuse such messages"), "{}", server.log());
+    drop(first);
+    wait_for(&server, "the link to the broker", 2);
+    let _second = broker(&world, &port);
+    wait_for(&server, "linked to the broker", 3);
     publish(&port, "1", "/devices/dev/state", std::iter::once("again".to_owned()));
     kept("again");
+}
+
+#[test]
+fn the_broker_keeps_what_comes_while_the_server_is_away() {
+    let world = World::sqlite();
+    let registry = world.registry("g", &[]);
+    let device = world.device(&registry, "dev", &[], None);
+    let port = free_port().to_string();
+    let broker = broker(&world, &port);
+    let words = ["-t", "registries/g/#", "-C", "1", "-W", "60", "-F", "%p"];
+    let listener = client("mosquitto_sub", &port, "1", &words).spawn().expect("mosquitto_sub starts");
+    drop(linked(&world, &port));
+    publish(&port, "1", "/devices/dev/state", std::iter::once("meanwhile".to_owned()));
+    publish(&port, "1", "/devices/dev/events", std::iter::once("an event".to_owned()));
+    let server = linked(&world, &port);
+    let heard = listener.wait_with_output().expect("mosquitto_sub ends").stdout;
+    assert_eq!(String::from_utf8_lossy(&heard), "an event\n", "{}", server.log());
+    assert_eq!(world.fleet.store().states(&device).expect("states")[0].data, b"meanwhile");
+    assert!(broker.output().contains(&format!("as keyrivet-server/{registry} (")), "{}", broker.output());
+}
+
+#[test]
+fn of_two_servers_with_a_link_each_says_that_it_is_thrown_out() {
+    let world = World::sqlite();
+    let _ = world.registry("g", &[]);
+    let port = free_port().to_string();
+    let _broker = broker(&world, &port);
+    let first = linked(&world, &port);
+    let address = format!("mqtt://127.0.0.1:{port}");
+    let others = |id| RegistryServer::start(&world, &["--link", "--broker", &address, "--link-client-id", id]);
+    let peaceful = others("another");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(!first.log().contains("does another server"), "{}", first.log());
+    drop(peaceful);
+    let _second = others("keyrivet-server/projects/my-project/locations/us-central1/registries/g");
+    wait_for(&first, "does another server have a link as keyrivet-server/projects/", 1);
 }

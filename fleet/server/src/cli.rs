@@ -318,6 +318,11 @@ pub(crate) struct Serve {
     /// the one registry of --registry
     #[arg(long)]
     pub(crate) link: bool,
+    /// The link's client id, by which the broker knows what it keeps for this server while it is away; otherwise
+    /// keyrivet-server/ and the registry's full name
+    #[arg(long, value_name = "ID", requires = "link")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) link_client_id: Option<String>,
     #[command(flatten)]
     pub(crate) broker: Broker,
     /// Take the devices of --registry only, by hooks and by HTTP. With --link hooks do so anyhow: topics carry no

@@ -66,7 +66,11 @@ pub(crate) fn run(scope: &cli::Scope, arguments: &cli::Serve) -> Result<(), Fail
     }
     // The database's client blocks, so that it is opened before there is a runtime around it.
     let fleet = Fleet::open(&scope.store)?;
-    let link = if arguments.link { Link::new(&arguments.broker, scope.registry_name()?)? } else { Link::none() };
+    let link = if arguments.link {
+        Link::new(&arguments.broker, scope.registry_name()?, arguments.link_client_id.as_deref())?
+    } else {
+        Link::none()
+    };
     let only = arguments.only_registry.then(|| scope.registry_name()).transpose()?;
     let app = Arc::new(App { fleet, metrics: Metrics::new()?, ends: Ends::default(), hook_secret, link, only });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

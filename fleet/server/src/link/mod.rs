@@ -15,7 +15,9 @@ use keyrivet_registry::store::DELIVERED;
 use keyrivet_registry::{Change, DeviceName, Refusal, RegistryName, Timestamp};
 use outgoing::{Publisher, Sent, Told};
 use parking_lot::Mutex;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, Publish, QoS, StateError, SubscribeFilter,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
@@ -34,10 +36,12 @@ const BATCH: usize = 100;
 /// Messages that wait to be dealt with, beyond which those of QoS 0 are passed over; of QoS 1 the broker itself sends only so many
 /// before it waits for us.
 const WAITING: usize = 1000;
-/// A configuration, a state or an event, and its packet's head.
+/// A configuration, a command or an event, and its packet's head.
 const PACKET: usize = 300 * 1024;
-/// What an event's topic grows by when it is published again.
-const QUALIFIED: usize = 1024;
+/// The broker may send larger ones, which are passed over; one that is larger than this ends the connection.
+const LARGEST: usize = 4 * 1024 * 1024;
+/// Who is cut off so soon after it came was perhaps thrown out by another with its client id.
+const SOON: Duration = Duration::from_secs(10);
 /// How long a command is worth delivering.
 const COMMAND_LIFE: Duration = Duration::from_secs(60);
 
@@ -81,10 +85,13 @@ impl Link {
         Self(None)
     }
 
-    pub(crate) fn new(broker: &cli::Broker, registry: RegistryName) -> Result<Self, Failure> {
-        let id = format!("keyrivet-server-{}", std::process::id());
-        let mut options = broker.options(&id)?;
-        options.set_max_packet_size(PACKET, PACKET + QUALIFIED);
+    /// With `client_id`, or the one that every server of this registry has: the broker keeps for it what comes while the server
+    /// is away.
+    pub(crate) fn new(broker: &cli::Broker, registry: RegistryName, client_id: Option<&str>) -> Result<Self, Failure> {
+        let client_id = client_id.map_or_else(|| format!("keyrivet-server/{registry}"), str::to_owned);
+        let mut options = broker.options(&client_id)?;
+        options.set_clean_session(false);
+        options.set_max_packet_size(LARGEST, PACKET);
         // A message is acknowledged when it is dealt with: until then the broker sends only so many.
         options.set_manual_acks(true);
         let (client, events) = AsyncClient::new(options, 64);
@@ -184,9 +191,16 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
     let mut sent = Sent::default();
     // What a connection took with it that nobody has acknowledged, and when.
     let mut unsent: Vec<(Instant, Publish)> = Vec::new();
+    let mut since = Instant::now();
     loop {
         match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) if events.mqtt_options.clean_session() => {
+                // The session is forgotten now; the next one shall last again.
+                events.mqtt_options.set_clean_session(false);
+                events.clean();
+            }
             Ok(Event::Incoming(Packet::ConnAck(answer))) => {
+                since = Instant::now();
                 inner.resumed.store(answer.session_present, Ordering::Release);
                 inner.up.store(true, Ordering::Release);
                 let again = unsent.drain(..).filter_map(|(lost, message)| inner.once_more(lost, message)).collect();
@@ -196,6 +210,20 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
             Err(error) => {
                 inner.up.store(false, Ordering::Release);
                 tracing::warn!("the link to the broker: {error}");
+                if is_too_large(&error) {
+                    // The broker would send it again and again.
+                    tracing::error!(
+                        "a message has more than {LARGEST} bytes, and is forgotten with all that waits for this server: \
+                         let the broker refuse such messages (packaging/brokers)"
+                    );
+                    events.mqtt_options.set_clean_session(true);
+                } else if is_cut_off(&error) && since.elapsed() < SOON {
+                    let client_id = events.mqtt_options.client_id();
+                    tracing::warn!(
+                        "does another server have a link as {client_id}? Each throws the other out: let one server of a \
+                         registry have the link"
+                    );
+                }
                 // What came before it was lost.
                 for event in std::mem::take(&mut events.state.events) {
                     inner.hear(&mut sent, &messages, event);
@@ -209,12 +237,27 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
     }
 }
 
+fn is_too_large(error: &ConnectionError) -> bool {
+    use rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded;
+    matches!(error, ConnectionError::MqttState(StateError::Deserialization(PayloadSizeLimitExceeded { .. })))
+}
+
+/// The broker ended a connection that there was.
+fn is_cut_off(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::MqttState(StateError::ConnectionAborted | StateError::Io(_)))
+}
+
 impl Inner {
     fn hear(&self, sent: &mut Sent, messages: &UnboundedSender<Received>, event: Event) {
         sent.follow(&self.publisher, &event);
         match event {
             Event::Incoming(Packet::SubAck(_)) => tracing::info!("linked to the broker"),
-            Event::Incoming(Packet::Publish(message)) => {
+            Event::Incoming(Packet::Publish(mut message)) => {
+                if message.payload.len() > PACKET {
+                    tracing::warn!("a message was passed over: it has {} bytes", message.payload.len());
+                    // It is acknowledged in its turn.
+                    (message.topic, message.payload) = Default::default();
+                }
                 if message.qos == QoS::AtMostOnce && self.waiting.load(Ordering::Relaxed) >= WAITING {
                     return tracing::warn!("a message of QoS 0 was passed over: {WAITING} wait already");
                 }
