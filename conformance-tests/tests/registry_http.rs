@@ -2,7 +2,10 @@
 
 mod world;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use conformance_tests::{Output, Run as _, Server, free_port};
 use keyrivet_registry::{AuthMethod, DeviceName};
@@ -197,6 +200,63 @@ fn devices_reach_the_bridge_by_tls() {
     curl.current_dir(world.path("")).args(["-sS", "--cacert", "web-ca.crt", "-H", &token]);
     let answer: Output = curl.arg(format!("https://{}/v1/{device}/config", server.bridge)).run();
     let _ = answer.ok().says(r#""version":"1""#);
+}
+
+/// A connection to the bridge, after these words; what is read from it is waited for a minute.
+fn connection(server: &RegistryServer<'_>, words: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(&server.bridge).expect("the bridge listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    stream.write_all(words.as_bytes()).expect("it reads");
+    stream
+}
+
+/// What the bridge says until it closes the connection.
+fn rest(mut stream: TcpStream) -> String {
+    let mut said = Vec::new();
+    match stream.read_to_end(&mut said) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it is not closed"),
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn who_shows_no_credential_is_answered_before_the_body_is_read() {
+    let world = World::sqlite();
+    let (_, device) = fleet(&world);
+    let server = RegistryServer::start(&world, &[]);
+    let head = format!("POST /v1/{device}:publishEvent HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n");
+    let wrong = format!("{head}Authorization: Bearer {}\r\n", world.token("gw", "ES256", 0, 600));
+    for (head, why) in [(head, "no JWT as password"), (wrong, "signature was not made by the key of device device2")] {
+        let start = Instant::now();
+        let said = rest(connection(&server, &format!("{head}\r\nsome of it")));
+        assert!(said.starts_with("HTTP/1.1 401 ") && said.contains(why), "{said}");
+        assert!(start.elapsed() < Duration::from_secs(5), "it waited for the body");
+    }
+}
+
+#[test]
+fn connections_are_limited_in_number_and_time() {
+    let world = World::sqlite();
+    let (_, device) = fleet(&world);
+    let server = RegistryServer::start(&world, &["--connections", "2"]);
+    let token = world.token("dev", "ES256", 0, 600);
+    let request =
+        |verb: &str, more: &str| format!("{verb} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{more}\r\n");
+    let silent = connection(&server, "");
+    let get = request(&format!("GET /v1/{device}/config"), "");
+    let mut idle = connection(&server, &get);
+    let _ = idle.read(&mut [0; 4096]).expect("an answer");
+    assert_eq!(rest(connection(&server, &get)), "", "there is no third place");
+    let metrics = server.plain(&server.hook("/metrics"));
+    assert!(metrics.contains("keyrivet_connections_refused_total 1\n"), "{metrics}");
+    // One that says nothing, or nothing more, is closed.
+    assert_eq!((rest(silent).as_str(), rest(idle).as_str()), ("", ""));
+    assert_eq!(server.get(&token, &format!("{device}/config")).0, 200);
+    // Who is known has time, but not for ever.
+    let publish = request(&format!("POST /v1/{device}:publishEvent"), "Content-Length: 400000\r\n");
+    let said = rest(connection(&server, &format!("{publish}some of it")));
+    assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("took more than 30 s"), "{said}");
 }
 
 #[test]

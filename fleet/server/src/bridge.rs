@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Path, Query, Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,12 +14,15 @@ use base64::engine::general_purpose::STANDARD;
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::{DeviceName, Event, Fleet, Kind, Proof, Session, Timestamp, shown};
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use crate::google::{self, ApiError};
 use crate::serve::{App, blocking};
 
 /// An event of 256 KB in base64, and the rest of the request.
 const BODY: usize = 512 * 1024;
+/// How long a device may take to send that.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Answer = Result<Json<Value>, ApiError>;
 
@@ -48,8 +51,7 @@ type Ids = Path<(String, String, String, String)>;
 async fn call(
     State(app): State<Arc<App>>,
     Path((project, location, registry, device)): Ids,
-    headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    request: Request,
 ) -> Answer {
     let start = Instant::now();
     let (device, verb) = device.rsplit_once(':').unwrap_or((&device, ""));
@@ -57,22 +59,33 @@ async fn call(
     let (verb, action): (_, &'static str) = match verb {
         "publishEvent" => (Verb::PublishEvent, "publishEvent"),
         "setState" => (Verb::SetState, "setState"),
-        _ => return Err(no_such_path(Uri::default()).await),
+        _ => return Err(no_such_path(request.uri().clone()).await),
     };
+    let answer = perform(&app, name.clone(), verb, action, request).await;
+    told(&app, &name, action, answer, start)
+}
+
+async fn perform(
+    app: &Arc<App>,
+    name: String,
+    verb: Verb,
+    action: &'static str,
+    request: Request,
+) -> Result<Value, ApiError> {
+    // First who it is: a body takes memory.
+    let token = bearer(request.headers())?;
+    let session = blocking(app, move |app| authenticate(app, &name, token.as_deref(), action)).await?;
+    let too_slow = |_| ApiError::too_slow(format!("the request's body took more than {} s", PATIENCE.as_secs()));
     let too_large = |_| ApiError::new(Kind::Malformed, format!("the request is larger than {BODY} bytes"), "too-large");
-    let body = body.map_err(too_large);
-    let token = bearer(&headers);
-    let client = name.clone();
-    let work = move |app: &App| -> Result<Value, ApiError> {
-        let session = authenticate(app, &name, token?.as_deref(), action)?;
-        let body = object(&body?)?;
+    let body = timeout(PATIENCE, Bytes::from_request(request, &())).await.map_err(too_slow)?.map_err(too_large)?;
+    let work = move |app: &App| {
+        let body = object(&body)?;
         match verb {
             Verb::PublishEvent => publish_event(&app.fleet, &session, &body),
             Verb::SetState => set_state(&app.fleet, &session, &body),
         }
     };
-    let answer = blocking(&app, work).await;
-    told(&app, &client, action, answer, start)
+    blocking(app, work).await
 }
 
 #[derive(Clone, Copy)]

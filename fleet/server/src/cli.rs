@@ -314,6 +314,9 @@ pub(crate) struct Serve {
     /// Its private key
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// So many connections of devices at once; one more is closed
+    #[arg(long, default_value_t = 800, value_name = "NUMBER")]
+    pub(crate) connections: usize,
     /// Keep a link to a broker without the mosquitto plugin: configurations, commands and states pass through it, for
     /// the one registry of --registry
     #[arg(long)]

@@ -111,6 +111,10 @@ impl ApiError {
         Self { code: 400, status: "OUT_OF_RANGE", message: message.into(), reason: "version" }
     }
 
+    pub(crate) fn too_slow(message: impl Into<String>) -> Self {
+        Self { code: 408, status: "DEADLINE_EXCEEDED", message: message.into(), reason: "too-slow" }
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

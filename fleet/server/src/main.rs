@@ -10,6 +10,7 @@ mod events;
 mod google;
 mod hooks;
 mod link;
+mod listen;
 mod metrics;
 mod output;
 mod serve;

@@ -12,6 +12,8 @@ pub(crate) struct Metrics {
     seconds: HistogramVec,
     /// Times that the store could not be written.
     pub(crate) store_failures: IntCounter,
+    /// Connections of devices for which there was no place.
+    pub(crate) connections_refused: IntCounter,
 }
 
 /// From 20 microseconds on: a cached key, a look-up, a busy store.
@@ -26,10 +28,13 @@ impl Metrics {
         let seconds = HistogramVec::new(seconds.buckets(BUCKETS.to_vec()), &["via", "action"])?;
         let failures = "Times that the registry's store could not be read or written in the background";
         let store_failures = IntCounter::new("keyrivet_store_failures_total", failures)?;
+        let refused = "Connections to the HTTP bridge that were closed at once, because --connections were there";
+        let connections_refused = IntCounter::new("keyrivet_connections_refused_total", refused)?;
+        registry.register(Box::new(connections_refused.clone()))?;
         registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(store_failures.clone()))?;
-        Ok(Self { registry, decisions, seconds, store_failures })
+        Ok(Self { registry, decisions, seconds, store_failures, connections_refused })
     }
 
     /// Counts a decision that began at `start`.

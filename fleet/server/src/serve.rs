@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use keyrivet_registry::{DeviceName, Fleet, Refusal, RegistryName, Timestamp};
@@ -14,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::hooks::Ends;
 use crate::link::Link;
+use crate::listen::{self, Clients, Places, listen};
 use crate::metrics::Metrics;
 use crate::output::Failure;
 use crate::{bridge, cli, hooks};
@@ -83,39 +83,24 @@ pub(crate) fn run(scope: &cli::Scope, arguments: &cli::Serve) -> Result<(), Fail
 
 async fn serve(app: &Arc<App>, arguments: &cli::Serve) -> Result<(), Failure> {
     let tls = match (&arguments.tls_certificate, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => Some(RustlsConfig::from_pem_file(certificate, key).await?),
+        (Some(certificate), Some(key)) => {
+            Some(listen::http1_only(&RustlsConfig::from_pem_file(certificate, key).await?))
+        }
         _ => None,
     };
     let handle = Handle::new();
     let ticks = tokio::spawn(tick(Arc::clone(app)));
     let link = tokio::spawn(Link::run(Arc::clone(app)));
     let stop = tokio::spawn(stop(handle.clone()));
-    let bridge = listen(arguments.listen, tls, handle.clone(), bridge::routes(Arc::clone(app)), "HTTP bridge");
-    let hooks = listen(arguments.hooks, None, handle, hooks::routes(Arc::clone(app)), "hooks");
+    let devices = Clients::Devices(Places::new(arguments.connections, app.metrics.connections_refused.clone()));
+    let routes = bridge::routes(Arc::clone(app));
+    let bridge = listen(arguments.listen, devices, tls, handle.clone(), routes, "HTTP bridge");
+    let hooks = listen(arguments.hooks, Clients::Brokers, None, handle, hooks::routes(Arc::clone(app)), "hooks");
     let done = tokio::try_join!(bridge, hooks);
     for task in [ticks, link, stop] {
         task.abort();
     }
     done.map(drop)
-}
-
-async fn listen(
-    address: SocketAddr,
-    tls: Option<RustlsConfig>,
-    handle: Handle<SocketAddr>,
-    routes: Router,
-    what: &str,
-) -> Result<(), Failure> {
-    let failed = |error| Failure::from(format!("{what} on {address}: {error}"));
-    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    tracing::info!("{what} on {}", listener.local_addr().map_err(failed)?);
-    let service = routes.into_make_service();
-    match tls {
-        Some(tls) => axum_server::from_tcp_rustls(listener, tls).map_err(failed)?.handle(handle).serve(service).await,
-        None => axum_server::from_tcp(listener).map_err(failed)?.handle(handle).serve(service).await,
-    }
-    .map_err(failed)
 }
 
 /// Waits for SIGTERM or SIGINT, then lets open requests end.
