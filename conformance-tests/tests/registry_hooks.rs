@@ -3,7 +3,7 @@
 mod world;
 
 use conformance_tests::free_port;
-use keyrivet_registry::{AuthMethod, DeviceName};
+use keyrivet_registry::{AuthMethod, DeviceName, Timestamp};
 use serde_json::json;
 use world::{RegistryServer, World};
 
@@ -13,6 +13,7 @@ on_both_databases!(
     go_auth_is_answered_in_json,
     rabbitmq_is_answered_allow_or_deny,
     one_registrys_server_refuses_the_devices_of_others,
+    the_end_of_a_token_outlives_the_server,
 );
 
 const JSON: &str = "accept: application/json";
@@ -61,6 +62,7 @@ fn emqx_is_answered_allow_deny_or_ignore(world: &World) {
     let other = world.device(&device.registry, "other", &[], None);
     world.fleet.store().bind(&plain, &other).expect("bound");
     let plain = plain.to_string();
+    assert_eq!(authn(&plain, &world.token("gw", "ES256", 0, 600))["result"], "allow");
     for (what, answer) in [("attach", "allow"), ("events", "allow"), ("detach", "allow"), ("events", "deny")] {
         assert_eq!(authz(&plain, "publish", &format!("/devices/other/{what}"), "1"), answer, "{what}");
     }
@@ -107,6 +109,7 @@ fn vernemq_is_answered_ok_or_an_error(world: &World) {
     assert_eq!(hook("auth_on_publish", publish(&device, "/devices/device2/events", "x", 2)), no);
     assert_eq!(hook("auth_on_publish", publish(&device, "/devices/device2/state", &"x".repeat(65537), 1)), no);
     assert_eq!(hook("auth_on_publish", publish(&gateway, "/devices/device2/events", "x", 1)), no);
+    assert_eq!(hook("auth_on_register", register(&gateway, &world.token("gw", "ES256", 0, 600))), ok);
     let attach = format!(r#"{{"authorization":"{good}"}}"#);
     assert_eq!(hook("auth_on_publish", publish(&gateway, "/devices/device2/attach", "{}", 1)), no);
     assert_eq!(hook("auth_on_publish", publish(&gateway, "/devices/device2/attach", &attach, 1)), ok);
@@ -228,6 +231,38 @@ fn one_registrys_server_refuses_the_devices_of_others(world: &World) {
         server.wait_for_a_tick();
         let _ = server.command(&["--registry", "other", "audit", "--refused"]).ok().says("is not of");
     }
+}
+
+fn the_end_of_a_token_outlives_the_server(world: &World) {
+    let (_, device) = fleet(world);
+    let stranger = world.device(&device.registry, "stranger", &[], None).to_string();
+    let id = device.to_string();
+    let user = |server: &RegistryServer<'_>, end: i64| {
+        let life = end - world.now.seconds() + 600;
+        let token = world.token("dev", "ES256", -600, life);
+        server.form("/hooks/rabbitmq/user", &[("username", "unused"), ("password", &token), ("client_id", &id)])
+    };
+    let publish = |server: &RegistryServer<'_>, id: &str, device: &str| {
+        let key = format!(".devices.{device}.events");
+        let fields = [("resource", "topic"), ("permission", "write"), ("routing_key", &key), ("client_id", id)];
+        server.form("/hooks/rabbitmq/topic", &fields)
+    };
+    let first = RegistryServer::start(world, &[]);
+    let end = Timestamp::now().seconds() + 6;
+    assert_eq!(user(&first, end), "allow");
+    assert_eq!(publish(&first, &id, "device2"), "allow");
+    assert_eq!(publish(&first, &stranger, "stranger"), "deny");
+    assert!(first.log().contains("nobody has seen device stranger connect: it must connect again"), "{}", first.log());
+    drop(first);
+    let (second, third) = (RegistryServer::start(world, &[]), RegistryServer::start(world, &[]));
+    assert_eq!(publish(&second, &id, "device2"), "allow", "a restart is nothing to a device");
+    while Timestamp::now().seconds() <= end {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(publish(&second, &id, "device2"), "deny");
+    // It connects again at another server.
+    assert_eq!(user(&third, end + 600), "allow");
+    assert_eq!(publish(&second, &id, "device2"), "allow");
 }
 
 /// A gateway `mygateway` with a device `device2` bound to it, which must show its own token too.

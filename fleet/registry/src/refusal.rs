@@ -21,6 +21,8 @@ pub enum Refusal {
     OtherRegistry { device: String, served: String },
     /// The registry does not take this protocol.
     ProtocolOff { protocol: &'static str },
+    /// A broker asks about a client that it never let us judge, or before we could keep until when it may stay.
+    NotConnected { device: String },
     /// Neither a password nor a certificate came.
     NoProof,
     /// The device has no credential that could be used.
@@ -138,6 +140,7 @@ impl Refusal {
             Self::DeviceMadeAnew { .. } => (Kind::Unauthenticated, "device-made-anew"),
             Self::OtherRegistry { .. } => (Kind::Denied, "other-registry"),
             Self::ProtocolOff { .. } => (Kind::Precondition, "protocol-off"),
+            Self::NotConnected { .. } => (Kind::Unauthenticated, "not-connected"),
             Self::NoProof => (Kind::Unauthenticated, "no-proof"),
             Self::NoCredential { .. } => (Kind::Unauthenticated, "no-credential"),
             Self::CredentialExpired { .. } => (Kind::Unauthenticated, "credential-expired"),
@@ -236,6 +239,9 @@ impl fmt::Display for Refusal {
                  --only-registry): let its broker ask a server of its own registry"
             ),
             Self::ProtocolOff { protocol } => write!(f, "this registry has {protocol} switched off"),
+            Self::NotConnected { device } => {
+                write!(f, "nobody has seen device {device} connect: it must connect again, with a token")
+            }
             Self::NoProof => f.write_str("no JWT as password and no client certificate"),
             Self::NoCredential { device } => {
                 write!(f, "device {device} has no credential: add its public key or certificate")

@@ -7,6 +7,7 @@ mod devices;
 mod messages;
 mod postgres;
 mod schema;
+mod sessions;
 mod sqlite;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,8 @@ pub(super) enum Dialect {
 ///
 /// The audit trail has no index besides its number: with one by device each row dirties a page of its own, which costs four
 /// times the row, while to look through a million rows takes a fifth of a second.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE registries (
     name TEXT PRIMARY KEY, ca_certificates TEXT NOT NULL, mqtt BIGINT NOT NULL, http BIGINT NOT NULL,
     created BIGINT NOT NULL);
@@ -51,7 +52,12 @@ CREATE TABLE changes (seq SERIAL, registry TEXT NOT NULL, device TEXT, what TEXT
 CREATE TABLE audit (
     number SERIAL, at BIGINT NOT NULL, registry TEXT NOT NULL, device TEXT NOT NULL, via TEXT NOT NULL,
     action TEXT NOT NULL, allowed BIGINT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL);
-"];
+",
+    "
+CREATE TABLE sessions (
+    device BIGINT PRIMARY KEY REFERENCES devices (number) ON DELETE CASCADE, until BIGINT NOT NULL);
+",
+];
 
 /// Brings the tables up to date.
 pub(super) fn migrate(connection: &mut dyn Connection, dialect: Dialect) -> Result<()> {

@@ -18,7 +18,8 @@ use axum::{Json, Router};
 use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::session::{Action, Session};
 use keyrivet_registry::rules::topic::Channel;
-use keyrivet_registry::{DeviceName, Proof, Refusal, RegistryName, Timestamp, shown};
+use keyrivet_registry::store::Store;
+use keyrivet_registry::{DeviceName, Error, Proof, Refusal, RegistryName, Timestamp, shown};
 use parking_lot::Mutex;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -28,12 +29,13 @@ use crate::serve::App;
 
 /// A message of 256 KB in base64, and what stands around it.
 const BODY: usize = 1024 * 1024;
-/// Clients whose end is remembered, at most.
-const REMEMBERED: usize = 1_000_000;
+/// Devices whose end is at hand, at most.
+const AT_HAND: usize = 50_000;
 
-/// Until when each client's token holds: brokers that cannot end a connection then ask about each message, and hear no.
+/// Until when each device's token holds: brokers that cannot end a connection then ask about each message, and hear no. The
+/// store knows it, for all servers and after a restart of each; here some are at hand.
 #[derive(Default)]
-pub(crate) struct Ends(Mutex<HashMap<String, Timestamp>>);
+pub(crate) struct Ends(Mutex<HashMap<DeviceName, Timestamp>>);
 
 pub(crate) fn routes(app: Arc<App>) -> Router {
     let hooks = Router::new()
@@ -102,17 +104,21 @@ fn connect(app: &App, via: &'static str, client_id: &str, password: Option<&str>
     }
     let start = Instant::now();
     let proof = password.filter(|password| !password.is_empty()).map_or(Proof::Nothing, Proof::Token);
-    let outcome = check_registry(app, via, client_id, "connect")
-        .and_then(|()| app.fleet.authenticate(client_id, Protocol::Mqtt, proof, via, Timestamp::now()));
+    let outcome = admit(app, via, client_id, proof);
     app.metrics.decided(via, "connect", outcome.as_ref().map(drop), start);
-    match &outcome {
-        Ok(session) => {
-            app.ends.remember(client_id, session.expires);
-            app.fleet.connected(session, Timestamp::now());
-        }
-        Err(refusal) => log(via, client_id, "connect", refusal),
+    if let Err(refusal) = &outcome {
+        log(via, client_id, "connect", refusal);
     }
     Some(outcome)
+}
+
+fn admit(app: &App, via: &'static str, client_id: &str, proof: Proof<'_>) -> Result<Session, Refusal> {
+    check_registry(app, via, client_id, "connect")?;
+    let now = Timestamp::now();
+    let session = app.fleet.authenticate(client_id, Protocol::Mqtt, proof, via, now)?;
+    app.ends.remember(app.fleet.store(), &session)?;
+    app.fleet.connected(&session, now);
+    Ok(session)
 }
 
 /// The one registry whose devices hooks take, if it is only one. A link makes it one, because topics carry none: devices of
@@ -175,9 +181,7 @@ fn decide(
 ) -> Result<(), Refusal> {
     let now = Timestamp::now();
     let mut session = app.fleet.session_of(client_id)?;
-    if let Some(end) = app.ends.of(client_id) {
-        session.expires = end;
-    }
+    session.expires = app.ends.of(app.fleet.store(), &session.device, now)?;
     let topic = app.fleet.authorise(&mut session, action, topic, via, now)?;
     if !matches!(action, Action::Publish { .. }) {
         if action == Action::Subscribe && topic.channel == Channel::Config {
@@ -214,16 +218,36 @@ fn log(via: &str, client_id: &str, action: &str, refusal: &Refusal) {
 }
 
 impl Ends {
-    fn remember(&self, client_id: &str, end: Timestamp) {
-        let mut ends = self.0.lock();
-        if ends.len() >= REMEMBERED {
-            let now = Timestamp::now();
-            ends.retain(|_, end| *end > now);
-        }
-        let _ = ends.insert(client_id.to_owned(), end);
+    fn remember(&self, store: &Store, session: &Session) -> Result<(), Refusal> {
+        store.set_session_end(&session.device, session.expires).map_err(refused)?;
+        self.put_at_hand(&session.device, session.expires);
+        Ok(())
     }
 
-    fn of(&self, client_id: &str) -> Option<Timestamp> {
-        self.0.lock().get(client_id).copied()
+    fn of(&self, store: &Store, device: &DeviceName, now: Timestamp) -> Result<Timestamp, Refusal> {
+        let at_hand = self.0.lock().get(device).copied();
+        // One that is over may have begun anew at another server.
+        if let Some(end) = at_hand.filter(|end| *end > now) {
+            return Ok(end);
+        }
+        let end = store.session_end(device).map_err(refused)?;
+        let end = end.ok_or_else(|| Refusal::NotConnected { device: device.id.to_string() })?;
+        self.put_at_hand(device, end);
+        Ok(end)
+    }
+
+    fn put_at_hand(&self, device: &DeviceName, end: Timestamp) {
+        let mut ends = self.0.lock();
+        if ends.len() >= AT_HAND {
+            ends.clear();
+        }
+        let _ = ends.insert(device.clone(), end);
+    }
+}
+
+fn refused(error: Error) -> Refusal {
+    match error {
+        Error::Refused(refusal) => refusal,
+        other => Refusal::Unavailable { why: other.to_string() },
     }
 }
