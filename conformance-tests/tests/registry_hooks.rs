@@ -159,6 +159,11 @@ fn rabbitmq_is_answered_allow_or_deny(world: &World) {
     assert_eq!(user(&world.token("dev", "ES256", 0, 600), &id), "allow");
     assert_eq!(user(&world.token("gw", "ES256", 0, 600), &id), "deny");
     assert_eq!(user("guest", "dashboard"), "deny", "RabbitMQ asks its next backend then");
+    // No hook would tell that it is gone.
+    server.wait_for_a_tick();
+    let described = server.command(&["--format", "json", "device", "describe", "device2"]).ok().stdout();
+    let described: serde_json::Value = serde_json::from_str(&described).expect("JSON");
+    assert!(described["online"] == false && described["lastHeartbeatTime"].is_string(), "{described}");
     let topic = |permission: &str, key: &str| {
         let fields = [
             ("username", "unused"),
