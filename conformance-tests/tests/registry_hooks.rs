@@ -14,6 +14,7 @@ on_both_databases!(
     rabbitmq_is_answered_allow_or_deny,
     one_registrys_server_refuses_the_devices_of_others,
     the_end_of_a_token_outlives_the_server,
+    a_registry_without_mqtt_is_refused_at_each_message,
 );
 
 const JSON: &str = "accept: application/json";
@@ -268,6 +269,22 @@ fn the_end_of_a_token_outlives_the_server(world: &World) {
     // It connects again at another server.
     assert_eq!(user(&third, end + 600), "allow");
     assert_eq!(publish(&second, &id, "device2"), "allow");
+}
+
+fn a_registry_without_mqtt_is_refused_at_each_message(world: &World) {
+    let (_, device) = fleet(world);
+    let server = RegistryServer::start(world, &[]);
+    let id = device.to_string();
+    let body = json!({ "clientid": id, "password": world.token("dev", "ES256", 0, 600) });
+    assert_eq!(server.ask("/hooks/emqx/authn", JSON, &body)["result"], "allow");
+    let publish = || {
+        let body = json!({ "clientid": id, "action": "publish", "topic": "/devices/device2/events", "qos": 1 });
+        server.ask("/hooks/emqx/authz", JSON, &body)
+    };
+    assert_eq!(publish(), json!({ "result": "allow" }));
+    let _ = server.command(&["registry", "update", "g", "--mqtt", "false"]).ok();
+    server.wait_for_a_tick();
+    assert_eq!(publish(), json!({ "result": "deny", "reason": "this registry has MQTT switched off" }));
 }
 
 /// A gateway `mygateway` with a device `device2` bound to it, which must show its own token too.

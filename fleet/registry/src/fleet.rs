@@ -123,9 +123,12 @@ impl Fleet {
     pub fn session_of(&self, client_id: &str) -> Result<Session, Refusal> {
         let name = DeviceName::parse(client_id)?;
         let generation = self.generation.load(Ordering::Acquire);
-        let (_, device) = self.look_up(&name)?;
+        let (registry, device) = self.look_up(&name)?;
         if device.blocked {
             return Err(Refusal::Blocked { device: device.name.id.to_string() });
+        }
+        if !registry.mqtt {
+            return Err(Refusal::ProtocolOff { protocol: "MQTT" });
         }
         self.session(&device, Timestamp::from_micros(i64::MAX), generation)
     }
