@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use keyrivet_registry::Refusal;
 use keyrivet_registry::rules::session::Action;
-use keyrivet_registry::{Refusal, Session};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -47,38 +47,17 @@ pub(crate) struct Message {
 }
 
 #[utoipa::path(post, path = "/hooks/emqx/authn", request_body = Authn, tag = "hooks",
-    responses((status = 200, description = "{\"result\":\"allow|deny|ignore\",\"expire_at\":UNIX,\"acl\":[...]}")))]
+    responses((status = 200, description = "{\"result\":\"allow|deny|ignore\",\"expire_at\":UNIX}")))]
 pub(crate) async fn authn(State(app): State<Arc<App>>, Json(body): Json<Authn>) -> Json<Value> {
     let work = move |app: &App| connect(app, "emqx", &body.clientid, body.password.as_deref());
     Json(match blocking(&app, work).await {
         None => json!({ "result": "ignore" }),
         Some(Err(refusal)) => json!({ "result": "deny", "reason": refusal.to_string() }),
+        // No acl, though EMQX would take one: it would not ask again, whatever becomes of the device.
         Some(Ok(session)) => {
-            let mut answer =
-                json!({ "result": "allow", "is_superuser": false, "expire_at": session.expires.seconds() });
-            // What a gateway may do changes with what it attaches, so that it is asked about each time.
-            if !session.is_gateway {
-                answer["acl"] = acl(&session);
-            }
-            answer
+            json!({ "result": "allow", "is_superuser": false, "expire_at": session.expires.seconds() })
         }
     })
-}
-
-/// All that a device may do, so that EMQX need not ask again.
-fn acl(session: &Session) -> Value {
-    let topic = |rest: &str| format!("/devices/{}/{rest}", session.device.id);
-    let allow = |action: &str, rest: &str| json!({ "permission": "allow", "action": action, "topic": topic(rest), "qos": [0, 1] });
-    json!([
-        allow("publish", "events"),
-        allow("publish", "events/#"),
-        allow("publish", "state"),
-        allow("subscribe", "config"),
-        allow("subscribe", "commands"),
-        allow("subscribe", "commands/#"),
-        allow("subscribe", "errors"),
-        { "permission": "deny", "action": "all", "topic": "#" },
-    ])
 }
 
 #[utoipa::path(post, path = "/hooks/emqx/authz", request_body = Authz, tag = "hooks",
