@@ -159,6 +159,18 @@ fn rabbitmq_is_answered_allow_or_deny(world: &World) {
     assert_eq!(user(&world.token("dev", "ES256", 0, 600), &id), "allow");
     assert_eq!(user(&world.token("gw", "ES256", 0, 600), &id), "deny");
     assert_eq!(user("guest", "dashboard"), "deny", "RabbitMQ asks its next backend then");
+    // Some clients send a slash before it.
+    let slash = format!("/{id}");
+    assert_eq!(user(&world.token("dev", "ES256", 0, 600), &slash), "allow");
+    let queue = [("resource", "queue"), ("name", &format!("mqtt-subscription-{slash}qos1")), ("permission", "write")];
+    assert_eq!(ask("resource", &queue), "allow");
+    let events = [
+        ("resource", "topic"),
+        ("permission", "write"),
+        ("routing_key", ".devices.device2.events"),
+        ("client_id", &slash),
+    ];
+    assert_eq!(ask("topic", &events), "allow");
     // No hook would tell that it is gone.
     server.wait_for_a_tick();
     let described = server.command(&["--format", "json", "device", "describe", "device2"]).ok().stdout();

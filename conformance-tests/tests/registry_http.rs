@@ -2,9 +2,9 @@
 
 mod world;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use conformance_tests::{Output, Run as _, Server, free_port};
@@ -115,7 +115,14 @@ fn every_refusal_has_googles_shape_and_its_own_reason(world: &World) {
             "PERMISSION_DENIED",
             "is no subfolder",
         ),
-        (&good, &publish.replace("publishEvent", "fly"), &event, 404, "NOT_FOUND", "POST v1/DEVICE:publishEvent"),
+        (
+            &good,
+            &publish.replace("publishEvent", "fly"),
+            &event,
+            404,
+            "NOT_FOUND",
+            "/devices/device2:fly: POST v1/DEVICE:",
+        ),
         (&good, &format!("{device}x/y:setState"), &event, 404, "NOT_FOUND", "POST v1/DEVICE:publishEvent"),
         (&good, &publish.replace("/devices/", "/devices/%0a"), &event, 400, "INVALID_ARGUMENT", "it holds '\\n'"),
     ] {
@@ -135,6 +142,16 @@ fn every_refusal_has_googles_shape_and_its_own_reason(world: &World) {
     // The log and the audit trail explain them too, and hold no token.
     server.wait_for_a_tick();
     let audit = server.command(&["audit", "--refused", "--limit", "100"]).ok().says("the token expired").stdout();
+    let mut follow = world.server_command();
+    let follow = follow.args(["audit", "--limit", "0", "--follow"]).stdout(Stdio::piped()).spawn();
+    let follow = &mut follow.expect("the command starts");
+    server.wait_for_a_tick();
+    assert_eq!(server.post(&future, &publish, &event).0, 400);
+    let mut line = String::new();
+    let _ = BufReader::new(follow.stdout.take().expect("it has an output")).read_line(&mut line).expect("a line");
+    let _ = follow.kill();
+    let _ = follow.wait();
+    assert!(line.contains("HTTP switched off"), "only what is new: {line}");
     for token in [&good, &expired, &wrong] {
         assert!(!audit.contains(&token[..40]) && !server.log().contains(&token[..40]), "{audit}");
     }

@@ -226,10 +226,14 @@ pub(crate) fn audit(scope: &cli::Scope, arguments: &cli::Audit) -> Result<(), Fa
     let registry = scope.registry_name()?;
     let mut filter =
         AuditFilter { device: arguments.device.clone(), refused: arguments.refused, after: 0, limit: arguments.limit };
+    let mut limit = arguments.limit;
     loop {
-        let rows = store.audit(&registry, &filter)?;
+        // What comes is told from what was there by the newest row, even if none is shown.
+        filter.limit = limit.max(1);
+        let mut rows = store.audit(&registry, &filter)?;
         filter.after = rows.last().map_or(filter.after, |row| row.0);
-        filter.limit = PAGE;
+        drop(rows.drain(..rows.len().saturating_sub(limit)));
+        limit = PAGE;
         if !arguments.follow {
             let table: Vec<_> = rows.iter().map(|row| audit_row(&row.1).to_vec()).collect();
             let json: Vec<_> = rows.iter().map(|row| audit_json(&row.1)).collect();

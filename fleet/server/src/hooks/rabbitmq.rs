@@ -62,9 +62,10 @@ pub(crate) async fn vhost(State(app): State<Arc<App>>, Form(body): Form<Question
 pub(crate) async fn resource(State(app): State<Arc<App>>, Form(body): Form<Question>) -> &'static str {
     let devices = served(&app).map_or_else(|| "projects/".to_owned(), |registry| format!("{registry}/devices/"));
     verdict(match body.resource.as_str() {
-        "queue" => {
-            body.name.strip_prefix("mqtt-subscription-").is_some_and(|client_id| client_id.starts_with(&devices))
-        }
+        "queue" => body
+            .name
+            .strip_prefix("mqtt-subscription-")
+            .is_some_and(|client_id| client_id.strip_prefix('/').unwrap_or(client_id).starts_with(&devices)),
         "exchange" => body.name == "amq.topic" && body.permission != "configure",
         _ => false,
     })
