@@ -280,6 +280,10 @@ fn the_end_of_a_token_outlives_the_server(world: &World) {
     // It connects again at another server.
     assert_eq!(user(&third, end + 600), "allow");
     assert_eq!(publish(&second, &id, "device2"), "allow");
+    // A store that takes nothing keeps nobody out where it has connected.
+    world.sql("DROP TABLE sessions");
+    assert_eq!(user(&third, end + 600), "allow");
+    assert_eq!(publish(&third, &id, "device2"), "allow");
 }
 
 fn a_registry_without_mqtt_is_refused_at_each_message(world: &World) {

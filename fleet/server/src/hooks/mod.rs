@@ -121,7 +121,7 @@ fn admit(app: &App, via: &'static str, client_id: &str, proof: Proof<'_>) -> Res
     check_registry(app, via, client_id, "connect")?;
     let session = app.fleet.authenticate(client_id, Protocol::Mqtt, proof, via, Timestamp::now())?;
     // That it is connected nobody notes: no hook would tell when it no more is.
-    app.ends.remember(app.fleet.store(), &session)?;
+    app.ends.remember(app.fleet.store(), &session);
     Ok(session)
 }
 
@@ -222,10 +222,12 @@ fn log(via: &str, client_id: &str, action: &str, refusal: &Refusal) {
 }
 
 impl Ends {
-    fn remember(&self, store: &Store, session: &Session) -> Result<(), Refusal> {
-        store.set_session_end(&session.device, session.expires).map_err(refused)?;
+    fn remember(&self, store: &Store, session: &Session) {
+        if let Err(error) = store.set_session_end(&session.device, session.expires) {
+            // It must connect again when it is asked about elsewhere, or after a restart.
+            tracing::error!("the end of a token was not kept: {error}");
+        }
         self.put_at_hand(&session.device, session.expires);
-        Ok(())
     }
 
     fn of(&self, store: &Store, device: &DeviceName, now: Timestamp) -> Result<Timestamp, Refusal> {

@@ -197,7 +197,7 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
             Ok(Event::Incoming(Packet::ConnAck(_))) if events.mqtt_options.clean_session() => {
                 // The session is forgotten now; the next one shall last again.
                 events.mqtt_options.set_clean_session(false);
-                events.clean();
+                events.network = None;
             }
             Ok(Event::Incoming(Packet::ConnAck(answer))) => {
                 since = Instant::now();
@@ -208,7 +208,7 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
             }
             Ok(event) => inner.hear(&mut sent, &messages, event),
             Err(error) => {
-                inner.up.store(false, Ordering::Release);
+                let was_up = inner.up.swap(false, Ordering::AcqRel);
                 tracing::warn!("the link to the broker: {error}");
                 if is_too_large(&error) {
                     // The broker would send it again and again.
@@ -217,7 +217,7 @@ async fn receive(app: &Arc<App>, mut events: EventLoop, messages: UnboundedSende
                          let the broker refuse such messages (packaging/brokers)"
                     );
                     events.mqtt_options.set_clean_session(true);
-                } else if is_cut_off(&error) && since.elapsed() < SOON {
+                } else if was_up && is_cut_off(&error) && since.elapsed() < SOON {
                     let client_id = events.mqtt_options.client_id();
                     tracing::warn!(
                         "does another server have a link as {client_id}? Each throws the other out: let one server of a \
@@ -242,7 +242,7 @@ fn is_too_large(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::MqttState(StateError::Deserialization(PayloadSizeLimitExceeded { .. })))
 }
 
-/// The broker ended a connection that there was.
+/// The broker ended the connection.
 fn is_cut_off(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::MqttState(StateError::ConnectionAborted | StateError::Io(_)))
 }
