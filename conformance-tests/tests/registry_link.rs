@@ -4,7 +4,9 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use conformance_tests::{Run as _, Server, free_port};
 use keyrivet_registry::{DeviceName, Event};
@@ -39,6 +41,38 @@ fn client(program: &str, port: &str, qos: &str, words: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(["-p", port, "-q", qos]).args(words).stdout(Stdio::piped());
     command
+}
+
+/// A way to the broker that can be cut.
+struct Way {
+    port: String,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Way {
+    fn to(broker: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("127.0.0.1 has a free port");
+        let port = listener.local_addr().expect("an address").port().to_string();
+        let streams = Arc::<Mutex<Vec<TcpStream>>>::default();
+        let (broker, kept) = (format!("127.0.0.1:{broker}"), Arc::clone(&streams));
+        drop(std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(&broker) else { continue };
+                let copy = |stream: &TcpStream| stream.try_clone().expect("a stream can be shared");
+                for (mut from, mut to) in [(copy(&near), copy(&far)), (copy(&far), copy(&near))] {
+                    drop(std::thread::spawn(move || std::io::copy(&mut from, &mut to)));
+                }
+                kept.lock().expect("nobody panicked").extend([near, far]);
+            }
+        }));
+        Self { port, streams }
+    }
+
+    fn cut(&self) {
+        for stream in self.streams.lock().expect("nobody panicked").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 /// Publishes each line by itself.
@@ -148,6 +182,38 @@ fn a_burst_of_events_from_both_sides_passes_the_link() {
             assert!(heard.lines().any(|heard| heard == line), "'{line}' is missing: {}", server.log());
         }
     }
+}
+
+#[test]
+fn nothing_is_lost_when_the_way_to_the_broker_is_cut() {
+    const EACH: usize = 400;
+    let world = World::sqlite();
+    let registry = world.registry("g", &[]);
+    let device = world.device(&registry, "dev", &[], None);
+    let port = free_port().to_string();
+    let _broker = broker(&world, &port);
+    let way = Way::to(&port);
+    let words = ["-t", "registries/g/#", "-W", "60", "-F", "%p"];
+    let mut listener = client("mosquitto_sub", &port, "1", &words).spawn().expect("mosquitto_sub starts");
+    let _server = linked(&world, &way.port);
+    let lines = |way: &'static str| (0..EACH).map(move |number| format!("{way} {number}"));
+    let wait = |milliseconds| std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    std::thread::scope(|scope| {
+        let mqtt = lines("mqtt").inspect(|_| wait(10));
+        drop(scope.spawn(|| publish(&port, "1", "/devices/dev/events", mqtt)));
+        drop(scope.spawn(|| {
+            for pause in [300, 1100, 1050, 1200] {
+                wait(pause);
+                way.cut();
+            }
+        }));
+        for line in lines("http") {
+            wait(10);
+            keep(&world, &device, &line);
+        }
+    });
+    let all: Vec<_> = lines("mqtt").chain(lines("http")).collect();
+    hear(&mut listener, &all.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]
