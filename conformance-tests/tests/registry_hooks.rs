@@ -280,6 +280,11 @@ fn the_end_of_a_token_outlives_the_server(world: &World) {
     // It connects again at another server.
     assert_eq!(user(&third, end + 600), "allow");
     assert_eq!(publish(&second, &id, "device2"), "allow");
+    // One that is made anew is another device.
+    world.fleet.store().delete_device(&device).expect("deleted");
+    let _ = world.device(&device.registry, "device2", &["dev.pub"], None);
+    second.wait_for_a_tick();
+    assert_eq!((publish(&second, &id, "device2"), publish(&third, &id, "device2")), ("deny".into(), "deny".into()));
     // A store that takes nothing keeps nobody out where it has connected.
     world.sql("DROP TABLE sessions");
     assert_eq!(user(&third, end + 600), "allow");

@@ -14,7 +14,7 @@ pub struct Session {
     /// Who it is.
     pub device: DeviceName,
     /// The number that the device was made with: another one of the same name is another device.
-    pub(crate) number: i64,
+    pub number: i64,
     /// Whether it is a gateway.
     pub is_gateway: bool,
     /// When what it showed ends: the broker closes the connection then.

@@ -19,7 +19,7 @@ use keyrivet_registry::rules::admission::Protocol;
 use keyrivet_registry::rules::session::{Action, Session};
 use keyrivet_registry::rules::topic::Channel;
 use keyrivet_registry::store::Store;
-use keyrivet_registry::{DeviceName, Error, Proof, Refusal, RegistryName, Timestamp, shown};
+use keyrivet_registry::{DeviceName, Proof, Refusal, RegistryName, Timestamp, shown};
 use parking_lot::Mutex;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -33,9 +33,9 @@ const BODY: usize = 1024 * 1024;
 const AT_HAND: usize = 50_000;
 
 /// Until when each device's token holds: brokers that cannot end a connection then ask about each message, and hear no. The
-/// store knows it, for all servers and after a restart of each; here some are at hand.
+/// store knows it, for all servers and after a restart of each; here some are at hand, by the devices' numbers.
 #[derive(Default)]
-pub(crate) struct Ends(Mutex<HashMap<DeviceName, Timestamp>>);
+pub(crate) struct Ends(Mutex<HashMap<i64, Timestamp>>);
 
 pub(crate) fn routes(app: Arc<App>) -> Router {
     let hooks = Router::new()
@@ -185,7 +185,7 @@ fn decide(
 ) -> Result<(), Refusal> {
     let now = Timestamp::now();
     let mut session = app.fleet.session_of(client_id)?;
-    session.expires = app.ends.of(app.fleet.store(), &session.device, now)?;
+    session.expires = app.ends.of(app.fleet.store(), &session, now)?;
     let topic = app.fleet.authorise(&mut session, action, topic, via, now)?;
     if !matches!(action, Action::Publish { .. }) {
         if action == Action::Subscribe && topic.channel == Channel::Config {
@@ -223,37 +223,31 @@ fn log(via: &str, client_id: &str, action: &str, refusal: &Refusal) {
 
 impl Ends {
     fn remember(&self, store: &Store, session: &Session) {
-        if let Err(error) = store.set_session_end(&session.device, session.expires) {
+        if let Err(error) = store.set_session_end(session.number, session.expires) {
             // It must connect again when it is asked about elsewhere, or after a restart.
             tracing::error!("the end of a token was not kept: {error}");
         }
-        self.put_at_hand(&session.device, session.expires);
+        self.put_at_hand(session.number, session.expires);
     }
 
-    fn of(&self, store: &Store, device: &DeviceName, now: Timestamp) -> Result<Timestamp, Refusal> {
-        let at_hand = self.0.lock().get(device).copied();
+    fn of(&self, store: &Store, session: &Session, now: Timestamp) -> Result<Timestamp, Refusal> {
+        let at_hand = self.0.lock().get(&session.number).copied();
         // One that is over may have begun anew at another server.
         if let Some(end) = at_hand.filter(|end| *end > now) {
             return Ok(end);
         }
-        let end = store.session_end(device).map_err(refused)?;
-        let end = end.ok_or_else(|| Refusal::NotConnected { device: device.id.to_string() })?;
-        self.put_at_hand(device, end);
+        let end = store.session_end(session.number);
+        let end = end.map_err(|error| Refusal::Unavailable { why: error.to_string() })?;
+        let end = end.ok_or_else(|| Refusal::NotConnected { device: session.device.id.to_string() })?;
+        self.put_at_hand(session.number, end);
         Ok(end)
     }
 
-    fn put_at_hand(&self, device: &DeviceName, end: Timestamp) {
+    fn put_at_hand(&self, device: i64, end: Timestamp) {
         let mut ends = self.0.lock();
         if ends.len() >= AT_HAND {
             ends.clear();
         }
-        let _ = ends.insert(device.clone(), end);
-    }
-}
-
-fn refused(error: Error) -> Refusal {
-    match error {
-        Error::Refused(refusal) => refusal,
-        other => Refusal::Unavailable { why: other.to_string() },
+        let _ = ends.insert(device, end);
     }
 }
