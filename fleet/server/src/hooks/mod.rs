@@ -223,6 +223,10 @@ fn log(via: &str, client_id: &str, action: &str, refusal: &Refusal) {
 
 impl Ends {
     fn remember(&self, store: &Store, session: &Session) {
+        // Who comes again with the same token costs no write.
+        if self.0.lock().get(&session.number) == Some(&session.expires) {
+            return;
+        }
         if let Err(error) = store.set_session_end(session.number, session.expires) {
             // It must connect again when it is asked about elsewhere, or after a restart.
             tracing::error!("the end of a token was not kept: {error}");

@@ -28,6 +28,8 @@ pub(crate) struct Fleet {
     pub(crate) devices: usize,
     keys: BTreeMap<&'static str, PKey<Private>>,
     tokens: RefCell<BTreeMap<String, String>>,
+    /// All tokens begin then, and end together: to a server of hooks a device that shows one after the other shows nothing new.
+    begun: u64,
     _cluster: Option<Cluster>,
 }
 
@@ -52,7 +54,8 @@ impl Fleet {
             ("RS256", PKey::from_rsa(Rsa::generate(2048).expect("OpenSSL makes keys")).expect("a key")),
             ("ES256", PKey::from_ec_key(EcKey::generate(&group).expect("OpenSSL makes keys")).expect("a key")),
         ]);
-        let this = Self { folder, url, devices, keys, tokens: RefCell::default(), _cluster: cluster };
+        let begun = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+        let this = Self { folder, url, devices, keys, tokens: RefCell::default(), begun, _cluster: cluster };
         this.fill().map_err(|error| error.to_string())?;
         Ok(this)
     }
@@ -123,8 +126,7 @@ impl Fleet {
 
     /// What is signed of a token, and its signature.
     fn signed(&self, algorithm: &str) -> (String, Vec<u8>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
-        let claims = format!(r#"{{"aud":"bench","iat":{now},"exp":{}}}"#, now + 12 * 3600);
+        let claims = format!(r#"{{"aud":"bench","iat":{},"exp":{}}}"#, self.begun, self.begun + 12 * 3600);
         let header = format!(r#"{{"alg":"{algorithm}","typ":"JWT"}}"#);
         let text = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
         let mut signer = Signer::new(MessageDigest::sha256(), &self.keys[algorithm]).expect("OpenSSL has SHA-256");

@@ -37,24 +37,35 @@ impl<'a> HookServer<'a> {
         command.env("KEYRIVET_REGISTRY_STORE", fleet.url()).args(["serve", "--listen"]);
         command.arg(format!("127.0.0.1:{bridge}")).arg("--hooks").arg(format!("127.0.0.1:{port}"));
         let log = fleet.folder().join(format!("server-{port}.log"));
-        Server::try_start(&mut command, port, &log).map(|process| Self { fleet, port, _process: process })
+        let this =
+            Server::try_start(&mut command, port, &log).map(|process| Self { fleet, port, _process: process })?;
+        // Who has not connected may not publish.
+        let requests = this.requests(Question::Connect("ES256"));
+        one_client(port, requests.iter()).map(|_| this).map_err(|error| error.to_string())
     }
 
     /// Answers per second.
     pub(crate) fn ask(&self, question: Question, time: Duration) -> Result<f64> {
-        let devices = ASKED_ABOUT.min(self.fleet.devices);
-        // Spread over all devices, however many there are.
-        let stride = self.fleet.devices / devices;
-        let requests: Vec<String> = (0..devices).map(|index| self.request(question, index * stride)).collect();
+        let requests = self.requests(question);
         let start = Instant::now();
         let counts = std::thread::scope(|scope| {
             let (port, requests) = (self.port, &requests);
-            let client = |first| scope.spawn(move || one_client(port, requests, first, start + time));
+            let turns = |first| {
+                requests.iter().cycle().skip(first).step_by(CLIENTS).take_while(move |_| start.elapsed() < time)
+            };
+            let client = |first| scope.spawn(move || one_client(port, turns(first)));
             let clients: Vec<_> = (0..CLIENTS).map(client).collect();
             let joined = clients.into_iter().map(|client| client.join().expect("clients do not panic"));
             joined.sum::<Result<usize>>()
         });
         Ok(counts? as f64 / start.elapsed().as_secs_f64())
+    }
+
+    /// Spread over all devices, however many there are.
+    fn requests(&self, question: Question) -> Vec<String> {
+        let devices = ASKED_ABOUT.min(self.fleet.devices);
+        let stride = self.fleet.devices / devices;
+        (0..devices).map(|index| self.request(question, index * stride)).collect()
     }
 
     fn request(&self, question: Question, index: usize) -> String {
@@ -76,14 +87,14 @@ impl<'a> HookServer<'a> {
     }
 }
 
-/// Asks until the time is over; how many answers said yes, and an error if any did not.
-fn one_client(port: u16, requests: &[String], first: usize, deadline: Instant) -> Result<usize> {
+/// Asks all that; how many answers said yes, and an error if any did not.
+fn one_client<'a>(port: u16, requests: impl Iterator<Item = &'a String>) -> Result<usize> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let (mut count, mut line) = (0, String::new());
-    while Instant::now() < deadline {
-        stream.write_all(requests[(first + count * CLIENTS) % requests.len()].as_bytes())?;
+    for request in requests {
+        stream.write_all(request.as_bytes())?;
         let mut length = 0;
         loop {
             line.clear();
