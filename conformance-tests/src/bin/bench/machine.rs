@@ -27,7 +27,7 @@ pub(crate) fn as_usual<T>(work: impl FnOnce() -> T) -> T {
         raise_priority();
     }
     if alone {
-        leave_a_processor_to_tpms();
+        leave_a_processor();
     }
     result
 }
@@ -43,14 +43,22 @@ fn set_priority(priority: libc::c_int) -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameter) == 0 }
 }
 
-/// A TPM is a device with a processor of its own. So software TPMs get the first one, if there are several, and
-/// everything else the others: otherwise a client's threads would take time from the TPM, and who shares a processor
-/// with it would be luck.
-pub(crate) fn leave_a_processor_to_tpms() {
+/// A TPM is a device with a processor of its own, as a broker's clients are machines of their own. So software TPMs and
+/// brokers get the first processor, if there are several, and everything else the others: otherwise a client's threads
+/// would take time from them, and who shares a processor with whom would be luck.
+pub(crate) fn leave_a_processor() {
     let processors = processors();
     if processors > 1 {
         set_affinity(0, 1..processors);
     }
+}
+
+/// Runs `work` on the others, and goes on everywhere.
+pub(crate) fn apart<T>(work: impl FnOnce() -> T) -> T {
+    leave_a_processor();
+    let result = work();
+    set_affinity(0, 0..processors());
+    result
 }
 
 /// Puts a software TPM, or the resource manager in front of it, where no client is.

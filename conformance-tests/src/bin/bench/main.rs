@@ -74,7 +74,7 @@ impl Wanted {
         contestants::require_release_build();
         if !self.polite {
             machine::raise_priority();
-            machine::leave_a_processor_to_tpms();
+            machine::leave_a_processor();
         }
         let start = Instant::now();
         let make_keys: fn() -> Arena = || {

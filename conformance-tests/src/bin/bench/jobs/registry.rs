@@ -41,10 +41,12 @@ fn measure(bench: &Bench, report: &mut Report) -> Result<(), String> {
     let (large, clients) = if bench.quick { (10 * SMALL, SMALL) } else { (100 * SMALL, 10 * SMALL) };
     eprintln!("  registries with {SMALL} and {large} devices ...");
     let sqlite = [Fleet::sqlite(SMALL)?, Fleet::sqlite(large)?];
-    eprintln!("  connections ...");
-    connections(bench, report, &sqlite)?;
-    eprintln!("  messages ...");
-    publishes(bench, report, &sqlite[0])?;
+    machine::apart(|| {
+        eprintln!("  connections ...");
+        connections(bench, report, &sqlite)?;
+        eprintln!("  messages ...");
+        publishes(bench, report, &sqlite[0])
+    })?;
     eprintln!("  memory ...");
     memory(report, &sqlite[1], clients)?;
     eprintln!("  hooks ...");
