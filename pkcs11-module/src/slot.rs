@@ -7,6 +7,7 @@ use cryptoki_sys::*;
 use keyrivet_core::algorithm::{Digest, HashAlgorithm};
 use keyrivet_core::mutex::{Mutex, MutexGuard};
 use keyrivet_core::object::{Object, ObjectId, Part};
+use keyrivet_core::sweep;
 use keyrivet_core::token::{Token, TokenInfo, User};
 
 use crate::built_in::BuiltIn;
@@ -61,13 +62,12 @@ impl Shared {
         })
     }
 
-    /// Before the tables grow: other processes destroy objects, too, and nobody tells.
-    fn make_room(&mut self, token: &Token) {
+    /// Forgets the handles of objects that are gone, when there are many.
+    fn sweep(&mut self, token: &Token) {
         let Self { objects, handles, handle_of, .. } = self;
-        if handles.len() == handles.capacity() {
-            handles.retain(|_, it| it.built_in.is_some() || objects.contains_key(&it.id) || token.holds(it.id));
+        let is_there = |it: &Handle| it.built_in.is_some() || objects.contains_key(&it.id) || token.holds(it.id);
+        if sweep::before_growth(handles, |_, it| is_there(it)) {
             handle_of.retain(|_, handle| handles.contains_key(handle));
-            handles.reserve(handles.len());
         }
     }
 
@@ -260,7 +260,7 @@ impl Slot {
         let private = object.attributes(part).is_some_and(|attributes| attributes.private);
         let mut shared = self.shared.lock();
         if let Some(token) = &self.token {
-            shared.make_room(token);
+            shared.sweep(token);
         }
         shared.handle(Handle { id: object.id, part, private, built_in: None })
     }

@@ -53,6 +53,8 @@ mod serialized;
 #[cfg(feature = "device")]
 mod store;
 #[cfg(feature = "device")]
+pub mod sweep;
+#[cfg(feature = "device")]
 pub mod token;
 #[cfg(feature = "device")]
 mod tpm;

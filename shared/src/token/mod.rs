@@ -21,6 +21,7 @@ use crate::mutex::Mutex;
 use crate::object::{Object, ObjectId, Part, Query};
 use crate::process::PerProcess;
 use crate::store::{Stamp, TokenDirectory, TokenFile, UserSecret};
+use crate::sweep;
 use crate::tpm::{Srk, Tpm};
 
 pub(crate) use adopt::certificate;
@@ -217,12 +218,7 @@ impl Token {
         }
         let object = Arc::new(self.directory.read(id)?);
         let mut cache = self.cache.get().lock();
-        // Before it grows: other processes destroy objects, too, and nobody tells.
-        if cache.len() == cache.capacity() {
-            cache.retain(|id, _| self.holds(*id));
-            let as_many = cache.len();
-            cache.reserve(as_many);
-        }
+        let _ = sweep::before_growth(&mut cache, |id, _| self.holds(*id));
         cache.insert(id, Cached { stamp, object: object.clone(), place: None });
         Ok(object)
     }
