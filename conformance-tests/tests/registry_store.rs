@@ -288,7 +288,7 @@ fn what_a_client_makes_up_keeps_nothing_from_being_written_or_learnt(world: &Wor
     // {"alg":"\u0000"}, for which nobody needs a key; and a NUL in what the rules do not look at.
     let refusal = connect("eyJhbGciOiJcdTAwMDAifQ.e30.AA").unwrap_err();
     assert!(!refusal.to_string().contains('\0'), "{refusal}");
-    world.fleet.note(&session, "test", "a\0b", Ok(()), world.now);
+    world.fleet.refused(&session.device, "test", "a\0b", &refusal, world.now);
     let blocked = DeviceChange { blocked: Some(true), ..Default::default() };
     world.fleet.store().update_device(&device, &blocked).unwrap();
     assert_eq!(tick(&world.fleet, world.now), [Change::Device(device.clone())]);

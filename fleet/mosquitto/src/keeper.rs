@@ -53,15 +53,16 @@ pub(crate) struct Keeper {
     work: Arc<Mutex<Work>>,
     thread: Option<JoinHandle<()>>,
     tasks: Tasks,
-    /// When the last look began.
+    /// When the last look began, and after how many microseconds the next one is due.
     looked: Option<Timestamp>,
+    pace: u64,
 }
 
 impl Keeper {
     pub(crate) fn new(fleet: Arc<Fleet>) -> Self {
         let (owed, handed, news) = (Owed::default(), BTreeMap::new(), Vec::new());
         let work = Work { fleet, tasks: Tasks::default(), look: false, owed, handed, news, well: true, more: false };
-        Self { work: Arc::new(Mutex::new(work)), thread: None, tasks: Tasks::default(), looked: None }
+        Self { work: Arc::new(Mutex::new(work)), thread: None, tasks: Tasks::default(), looked: None, pace: PACE }
     }
 
     /// Asks for a device's newest configuration.
@@ -85,28 +86,26 @@ impl Keeper {
                 work.tell(Err("the thread that works on the store has failed: report this".to_owned()));
             }
             news = std::mem::take(&mut work.news);
+            self.pace = if work.more { BRISK_PACE } else { PACE };
         }
         if self.thread.is_some() {
             return news;
         }
         let busy = !self.tasks.configs.is_empty() || !self.tasks.done.is_empty();
         // However the clock is set meanwhile.
-        let since = self.looked.map_or(u64::MAX, |looked| looked.micros().abs_diff(now.micros()));
-        if busy || since >= BRISK_PACE {
-            self.start(now, busy, since);
+        let due = self.looked.is_none_or(|looked| looked.micros().abs_diff(now.micros()) >= self.pace);
+        if due {
+            self.looked = Some(now);
+        }
+        if busy || due {
+            self.start(due);
         }
         news
     }
 
-    fn start(&mut self, now: Timestamp, busy: bool, since: u64) {
+    fn start(&mut self, look: bool) {
         let mut work = self.work.lock();
-        work.look = since >= if work.more { BRISK_PACE } else { PACE };
-        if !busy && !work.look {
-            return;
-        }
-        if work.look {
-            self.looked = Some(now);
-        }
+        work.look = look;
         work.tasks.configs.extend(self.tasks.configs.drain());
         work.tasks.done.append(&mut self.tasks.done);
         drop(work);

@@ -86,7 +86,7 @@ impl Plugin {
         let id = client.id().unwrap_or(c"");
         let text = readable(id.to_bytes());
         let password = password.map(readable).filter(|password| !password.is_empty());
-        if !is_claimed(id) && !password.as_deref().is_some_and(looks_like_token) {
+        if !DeviceName::is_claimed_by(id.to_bytes()) && !password.as_deref().is_some_and(looks_like_token) {
             let _ = state.clients.remove(client.connection());
             return Answer::NotOurs;
         }
@@ -127,7 +127,7 @@ impl Plugin {
             return Answer::Denied;
         }
         let Some(device) = clients.find(client) else {
-            let claimed = client.id().is_some_and(is_claimed);
+            let claimed = client.id().is_some_and(|id| DeviceName::is_claimed_by(id.to_bytes()));
             if claimed && !clients.has_left(client.connection()) && !*told_of_stranger {
                 *told_of_stranger = true;
                 let why = "a client with a device's name was let in without asking the registry, and may do nothing: \
@@ -152,7 +152,7 @@ impl Plugin {
         if let (Ok(_), Access::Subscribe { qos }) = (&allowed, access)
             && let Err(refusal) = device.subscribe(topic, qos)
         {
-            self.fleet.note(&device.session, VIA, verb, Err(&refusal), now);
+            self.fleet.refused(&device.session.device, VIA, verb, &refusal, now);
             allowed = Err(refusal);
         }
         match allowed {
@@ -197,7 +197,7 @@ impl Plugin {
                 match topic.channel {
                     Channel::Attach => {}
                     Channel::Detach => device.forget(topic.device),
-                    _ => self.publish_up(broker, device, topic, message),
+                    _ => self.publish_up(broker, device, topic, text, message),
                 }
                 Answer::Taken
             }
@@ -210,9 +210,9 @@ impl Plugin {
     }
 
     /// Publishes for the registry's subscribers what a device has published.
-    fn publish_up(&self, broker: Broker<'_>, device: &mut Client, topic: Topic<'_>, message: &Message<'_>) {
+    fn publish_up(&self, broker: Broker<'_>, device: &mut Client, topic: Topic<'_>, text: &str, message: &Message<'_>) {
         let DeviceName { registry, id } = &device.session.device;
-        let Some(up) = delivery::topic_up(self.events, registry, &topic.to_string()) else { return };
+        let Some(up) = delivery::topic_up(self.events, registry, text) else { return };
         let _ = broker.publish(None, &up, message.payload, message.qos.min(1));
         if matches!(topic.channel, Channel::Events(_)) && topic.device == id.as_str() {
             device.last_event = Some((message.topic.to_owned(), up));
@@ -355,7 +355,7 @@ impl Plugin {
             let Some(client) = clients.get(connection).filter(|client| !ids.contains(&client.id)) else { continue };
             let text = client.id.to_string_lossy();
             broker.log(Level::Notice, &format!("disconnects {}: {}", shown(&text, SHOWN), full(&refusal)));
-            self.fleet.note(&client.session, VIA, "disconnect", Err(&refusal), now);
+            self.fleet.refused(&client.session.device, VIA, "disconnect", &refusal, now);
             ids.push(client.id.clone());
         }
         for connection in replaced.drain(..) {
@@ -371,12 +371,6 @@ impl Plugin {
 /// Bytes as text, as [`String::from_utf8_lossy`]; quicker where nothing is lost, which with a token counts.
 fn readable(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
-}
-
-/// Whether a client id claims to be a device's.
-fn is_claimed(id: &CStr) -> bool {
-    let id = id.to_bytes();
-    DeviceName::is_claimed_by(id.strip_prefix(b"/").unwrap_or(id))
 }
 
 /// Whether a password was meant for the registry, whatever the client id: a JWT's header begins with `{"`.

@@ -3,15 +3,16 @@
 //! A call answers from memory where it can. About twice a second somebody calls [`Fleet::write`], which writes what has
 //! gathered, and [`Fleet::learn`], before which a change made elsewhere is not seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::credential::Proof;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::known::Known;
 use crate::limit::{CLOCK_SKEW, Limit};
 use crate::name::{DeviceId, DeviceName, RegistryName};
 use crate::record::{Config, Device, Event, Registry};
@@ -23,19 +24,13 @@ use crate::rules::topic::{Channel, Topic};
 use crate::store::{ChangeRow, Store, What};
 use crate::timestamp::Timestamp;
 
-/// Devices that are kept in memory, at most. A device's record with two keys takes about 5 KB.
-const CACHED_DEVICES: usize = 50_000;
-
 /// The registry of one process.
 pub struct Fleet {
     store: Store,
     journal: Journal,
-    registries: RwLock<HashMap<RegistryName, Arc<Registry>>>,
-    devices: RwLock<HashMap<DeviceName, Arc<Device>>>,
+    known: Known,
     /// One more with each change of a record: sessions of an older one are looked at again.
     generation: AtomicU64,
-    /// How often something was to be forgotten: what was read from the store before that is not kept.
-    forgotten: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -68,10 +63,8 @@ impl Fleet {
         Ok(Self {
             store,
             journal: Journal::default(),
-            registries: RwLock::default(),
-            devices: RwLock::default(),
+            known: Known::default(),
             generation: AtomicU64::new(0),
-            forgotten: AtomicU64::new(0),
             seen: Mutex::new(seen),
         })
     }
@@ -247,13 +240,8 @@ impl Fleet {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let outcome = self.attach_device(session, device, payload, now);
-        self.journal.decided(
-            &session.device,
-            via,
-            &format!("attach {}", shown(device, Limit::ID.most)),
-            outcome.as_ref().copied(),
-            now,
-        );
+        let action = format!("attach {}", shown(device, Limit::ID.most));
+        self.journal.decided(&session.device, via, &action, outcome.as_ref().copied(), now);
         outcome
     }
 
@@ -283,13 +271,8 @@ impl Fleet {
     /// A gateway detaches a device.
     pub fn detach(&self, session: &mut Session, device: &str, via: &str, now: Timestamp) -> Result<(), Refusal> {
         let outcome = self.detach_device(session, device, now);
-        self.journal.decided(
-            &session.device,
-            via,
-            &format!("detach {}", shown(device, Limit::ID.most)),
-            outcome.as_ref().copied(),
-            now,
-        );
+        let action = format!("detach {}", shown(device, Limit::ID.most));
+        self.journal.decided(&session.device, via, &action, outcome.as_ref().copied(), now);
         outcome
     }
 
@@ -376,12 +359,7 @@ impl Fleet {
         self.journal.touch(&session.device, |touch| touch.activity.disconnected = Some(now));
     }
 
-    /// Writes the refusal of what the rules never saw, for instance a second connection.
-    pub fn note(&self, session: &Session, via: &str, action: &str, outcome: Result<(), &Refusal>, now: Timestamp) {
-        self.journal.decided(&session.device, via, action, outcome, now);
-    }
-
-    /// Writes the refusal of a device that the rules were not asked about.
+    /// Writes a refusal that the rules were not asked for, for instance of a connection that has to end.
     pub fn refused(&self, device: &DeviceName, via: &str, action: &str, refusal: &Refusal, now: Timestamp) {
         self.journal.decided(device, via, action, Err(refusal), now);
     }
@@ -410,70 +388,18 @@ impl Fleet {
             }
         };
         *seen = Seen { change: newest, at: now };
-        self.forget(&changes);
+        if self.known.forget(&changes) {
+            let _ = self.generation.fetch_add(1, Ordering::AcqRel);
+        }
         Ok(changes)
     }
 
-    /// Forgets what is not so any more. However many changes there are, those who look things up wait once.
-    fn forget(&self, changes: &[Change]) {
-        let _ = self.forgotten.fetch_add(1, Ordering::AcqRel);
-        if changes.contains(&Change::Everything) {
-            self.registries.write().clear();
-            self.devices.write().clear();
-        } else {
-            let (mut registries, mut devices) = (HashSet::new(), HashSet::new());
-            for change in changes {
-                let _ = match change {
-                    Change::Registry(name) => registries.insert(name),
-                    Change::Device(name) => devices.insert(name),
-                    Change::Everything | Change::Config(_) | Change::Command(_) => false,
-                };
-            }
-            if registries.is_empty() && devices.is_empty() {
-                return;
-            }
-            self.registries.write().retain(|name, _| !registries.contains(name));
-            // One may be cached by its number too.
-            let stays = |name: &DeviceName| !devices.contains(name) && !registries.contains(&name.registry);
-            self.devices.write().retain(|name, known| stays(name) && stays(&known.name));
-        }
-        let _ = self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
     fn look_up(&self, name: &DeviceName) -> Result<(Arc<Registry>, Arc<Device>), Refusal> {
-        let registry = self.registries.read().get(&name.registry).cloned();
-        let device = self.devices.read().get(name).cloned();
         let unknown = || Refusal::DeviceUnknown { name: name.to_string() };
-        let forgotten = self.forgotten.load(Ordering::Acquire);
-        // With the lock on what is cached held.
-        let is_new = || self.forgotten.load(Ordering::Acquire) == forgotten;
-        let registry = match registry {
-            Some(registry) => registry,
-            None => {
-                let found = self.store.registry(&name.registry).map_err(unavailable)?.ok_or_else(unknown)?;
-                let found = Arc::new(found);
-                let mut registries = self.registries.write();
-                if is_new() {
-                    let _ = registries.insert(name.registry.clone(), Arc::clone(&found));
-                }
-                found
-            }
-        };
-        let device = match device {
-            Some(device) => device,
-            None => {
-                let found = Arc::new(self.store.device(name).map_err(unavailable)?.ok_or_else(unknown)?);
-                let mut devices = self.devices.write();
-                if devices.len() >= CACHED_DEVICES {
-                    devices.clear();
-                }
-                if is_new() {
-                    let _ = devices.insert(name.clone(), Arc::clone(&found));
-                }
-                found
-            }
-        };
-        Ok((registry, device))
+        let registry = self.known.registry(&name.registry, || self.store.registry(&name.registry));
+        let registry = registry.map_err(unavailable)?.ok_or_else(unknown)?;
+        let device = self.known.device(name, || self.store.device(name));
+        Ok((registry, device.map_err(unavailable)?.ok_or_else(unknown)?))
     }
 
     /// A device that stands in the same registry as `own`.

@@ -12,6 +12,7 @@ mod credential;
 mod error;
 mod fleet;
 mod journal;
+mod known;
 mod limit;
 mod name;
 mod record;

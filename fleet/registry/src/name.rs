@@ -92,9 +92,11 @@ impl std::borrow::Borrow<str> for DeviceId {
 }
 
 impl DeviceName {
-    /// Whether a client id claims to be a device's: only then are the registry's rules meant for that client.
+    /// Whether a client id claims to be a device's: only then are the registry's rules meant for that client. As in [`Self::parse`],
+    /// one leading `/` is passed over.
     pub fn is_claimed_by(client_id: impl AsRef<[u8]>) -> bool {
-        client_id.as_ref().starts_with(b"projects/")
+        let client_id = client_id.as_ref();
+        client_id.strip_prefix(b"/").unwrap_or(client_id).starts_with(b"projects/")
     }
 
     /// Reads a client id or resource name. One leading `/` is passed over, as some clients send it.

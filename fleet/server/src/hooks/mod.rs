@@ -97,14 +97,9 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], documents::openapi()).into_response()
 }
 
-/// Whether a client id claims to be a device's; some clients send a `/` before it.
-fn claims_device(client_id: &str) -> bool {
-    DeviceName::is_claimed_by(client_id.strip_prefix('/').unwrap_or(client_id))
-}
-
 /// Lets a client in. `None`: it does not claim to be a device, so that it is somebody else's to judge.
 fn connect(app: &App, via: &'static str, client_id: &str, password: Option<&str>) -> Option<Result<Session, Refusal>> {
-    if !claims_device(client_id) {
+    if !DeviceName::is_claimed_by(client_id) {
         return None;
     }
     let start = Instant::now();
@@ -157,7 +152,7 @@ fn act(
     topic: &str,
     shown: Shown<'_>,
 ) -> Option<Result<(), Refusal>> {
-    if !claims_device(client_id) {
+    if !DeviceName::is_claimed_by(client_id) {
         return None;
     }
     let start = Instant::now();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use keyrivet_registry::Refusal;
 use keyrivet_registry::rules::session::Action;
+use keyrivet_registry::{DeviceName, Refusal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shown, act, claims_device, connect};
+use super::{Shown, act, connect};
 use crate::google;
 use crate::serve::{App, blocking};
 
@@ -55,7 +55,7 @@ pub(crate) async fn hook(State(app): State<Arc<App>>, headers: HeaderMap, Json(b
                 // One that is refused refuses all.
                 act(app, "vernemq", &body.client_id, Action::Subscribe, &it.topic, Shown::Topic).filter(Result::is_err)
             })
-            .or_else(|| claims_device(&body.client_id).then_some(Ok(()))),
+            .or_else(|| DeviceName::is_claimed_by(&body.client_id).then_some(Ok(()))),
         _ => None,
     };
     Json(match blocking(&app, work).await {
