@@ -23,7 +23,7 @@ pub use der::der_field;
 pub use device::{Device, Hold};
 pub use pki::Pki;
 pub use postgresql::Cluster;
-pub use program::{Output, Run};
+pub use program::{Output, Run, memory_of};
 pub use rabbitmq::RabbitMq;
 pub use resource_manager::ResourceManager;
 pub use server::{Server, free_port, say_hello};

@@ -1,7 +1,7 @@
 //! Programs, run to their end, and what they said.
 
-use std::fmt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::{fmt, io};
 
 /// Runs a program to its end.
 pub trait Run {
@@ -28,6 +28,13 @@ impl Run for Command {
         let output = child.wait_with_output().unwrap_or_else(|error| panic!("{line}: {error}"));
         Output { line, status: output.status, stdout: output.stdout, stderr: output.stderr }
     }
+}
+
+/// Resident bytes of a process.
+pub fn memory_of(process: u32) -> io::Result<usize> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/statm"))?;
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    pages.map(|pages| pages * 4096).ok_or_else(|| io::Error::other("statm cannot be read"))
 }
 
 /// What a program left behind.

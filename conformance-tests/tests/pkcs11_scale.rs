@@ -1,4 +1,5 @@
-//! A store with many objects, and many that were in it: what finding one of them costs, and what is left. Times are printed, not asserted.
+//! A store with many objects, and many that were in it: what finding one of them costs, and what is left. Times are
+//! printed, not asserted.
 
 mod client;
 mod forks;
@@ -6,7 +7,7 @@ mod raw;
 
 use std::time::{Duration, Instant};
 
-use conformance_tests::{Device, Token};
+use conformance_tests::{Device, Token, memory_of};
 use cryptoki_sys::*;
 use forks::{Way, child};
 use raw::{Raw, call, flag, number};
@@ -127,21 +128,29 @@ fn inner() {
     with_objects(std::env::var("OBJECTS").unwrap().parse().unwrap());
 }
 
+/// Bytes of the objects that come and go.
+const SIZE: usize = 60_000;
+
+/// An object of the token that was made and read.
+fn large_object(raw: &Raw, session: CK_SESSION_HANDLE) -> CK_OBJECT_HANDLE {
+    let template = [(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true)), (CKA_VALUE, vec![7; SIZE])];
+    let object = raw.create(session, &template).unwrap();
+    assert_eq!(raw.get(session, object, CKA_VALUE).map(|value| value.len()), Ok(SIZE));
+    object
+}
+
 #[test]
 fn objects_that_are_gone_take_no_memory() {
-    const SIZE: usize = 60_000;
     let device = Device::new();
     let _ = Token::new(&device, "dev", "");
     let raw = Raw::initialised(&device);
     let session = raw.open(0);
-    let template = [(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true)), (CKA_VALUE, vec![7; SIZE])];
     let after = |rounds: usize| {
         for _ in 0..rounds {
-            let object = raw.create(session, &template).unwrap();
-            assert_eq!(raw.get(session, object, CKA_VALUE).map(|value| value.len()), Ok(SIZE));
+            let object = large_object(&raw, session);
             call!(raw, C_DestroyObject(session, object)).unwrap();
         }
-        memory()
+        memory_of(std::process::id()).unwrap()
     };
     let (before, rounds) = (after(50), 300);
     let more = after(rounds).saturating_sub(before);
@@ -150,17 +159,14 @@ fn objects_that_are_gone_take_no_memory() {
 
 #[test]
 fn objects_that_another_process_destroys_take_no_memory() {
-    const SIZE: usize = 60_000;
     const MANY: usize = 60;
     let device = Device::new();
     let _ = Token::new(&device, "dev", "");
     let raw = Raw::initialised(&device);
     let session = raw.open(0);
-    let template = [(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true)), (CKA_VALUE, vec![7; SIZE])];
     let round = || {
         for _ in 0..MANY {
-            let object = raw.create(session, &template).unwrap();
-            assert_eq!(raw.get(session, object, CKA_VALUE).map(|value| value.len()), Ok(SIZE));
+            let _ = large_object(&raw, session);
         }
         let other = child(Way::AtOnce, || {
             call!(raw, C_Initialize(std::ptr::null_mut())).unwrap();
@@ -171,16 +177,10 @@ fn objects_that_another_process_destroys_take_no_memory() {
         });
         other.join();
         assert_eq!(raw.find(session, &[(CKA_CLASS, number(CKO_DATA))]), []);
-        memory()
+        memory_of(std::process::id()).unwrap()
     };
     let (warm, rounds) = (3, 9);
     let memory: Vec<_> = (0..warm + rounds).map(|_| round()).collect();
     let more = memory[warm + rounds - 1].saturating_sub(memory[warm - 1]);
     assert!(more < rounds * MANY * SIZE / 4, "{more} bytes more");
-}
-
-/// Resident bytes of this process.
-fn memory() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

@@ -29,6 +29,16 @@ fn connect(world: &World, device: &DeviceName, key: &str) -> Session {
     world.fleet.authenticate(&id, Protocol::Mqtt, Proof::Token(&token), "test", world.now).expect("let in")
 }
 
+/// A device with the key `dev`, and a gateway with the key `gw` that needs no token.
+fn device_and_gateway(world: &World) -> (DeviceName, DeviceName) {
+    let registry = world.registry("g", &[]);
+    for key in ["dev", "gw"] {
+        world.key(key, "ES256");
+    }
+    let device = world.device(&registry, "dev", &["dev.pub"], None);
+    (device, world.device(&registry, "gateway", &["gw.pub"], Some(AuthMethod::AssociationOnly)))
+}
+
 #[track_caller]
 fn refused<T: std::fmt::Debug>(outcome: Result<T, Refusal>, reason: &str) -> Refusal {
     let refusal = outcome.expect_err("should have been refused");
@@ -93,12 +103,7 @@ fn a_device_uses_its_own_topics_and_no_others(world: &World) {
 }
 
 fn what_a_client_makes_up_is_shown_short_and_plain(world: &World) {
-    let registry = world.registry("g", &[]);
-    for key in ["dev", "gw"] {
-        world.key(key, "ES256");
-    }
-    let device = world.device(&registry, "dev", &["dev.pub"], None);
-    let gateway = world.device(&registry, "gateway", &["gw.pub"], Some(AuthMethod::AssociationOnly));
+    let (device, gateway) = device_and_gateway(world);
     let made_up = format!("\n\u{1b}[31m{}", "x".repeat(60_000));
     for (device, key) in [(&device, "dev"), (&gateway, "gw")] {
         let mut session = connect(world, device, key);
@@ -107,7 +112,8 @@ fn what_a_client_makes_up_is_shown_short_and_plain(world: &World) {
         let _ = world.fleet.attach(&mut session, &made_up, b"", "test", world.now).unwrap_err();
     }
     let _ = tick(&world.fleet, world.now);
-    let rows = world.fleet.store().audit(&registry, &AuditFilter { limit: 100, ..AuditFilter::default() }).unwrap();
+    let rows =
+        world.fleet.store().audit(&device.registry, &AuditFilter { limit: 100, ..AuditFilter::default() }).unwrap();
     assert!(rows.iter().any(|(_, row)| row.reason.contains("\\n\\u{1b}[31mxxx")), "{rows:?}");
     for (_, row) in &rows {
         let text = format!("{}{}", row.action, row.reason);
@@ -136,12 +142,7 @@ fn a_device_that_is_made_anew_is_another_one(world: &World) {
 }
 
 fn a_stricter_method_ends_what_it_would_not_allow(world: &World) {
-    let registry = world.registry("g", &[]);
-    for key in ["dev", "gw"] {
-        world.key(key, "ES256");
-    }
-    let device = world.device(&registry, "dev", &["dev.pub"], None);
-    let gateway = world.device(&registry, "gateway", &["gw.pub"], Some(AuthMethod::AssociationOnly));
+    let (device, gateway) = device_and_gateway(world);
     let store = world.fleet.store();
     store.bind(&gateway, &device).unwrap();
     let mut session = connect(world, &gateway, "gw");

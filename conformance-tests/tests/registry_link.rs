@@ -23,6 +23,13 @@ fn broker(world: &World, port: &str) -> Server {
     Server::start(&mut mosquitto, port.parse().expect("a port"), &world.path("broker.log"))
 }
 
+/// A world with a device, and the port for its broker.
+fn device_beside_a_broker() -> (World, DeviceName, String) {
+    let world = World::sqlite();
+    let device = world.device(&world.registry("g", &[]), "dev", &[], None);
+    (world, device, free_port().to_string())
+}
+
 /// The server, once it has subscribed.
 fn linked<'a>(world: &'a World, port: &str) -> RegistryServer<'a> {
     let server = RegistryServer::start(world, &["--link", "--broker", &format!("mqtt://127.0.0.1:{port}")]);
@@ -160,10 +167,7 @@ fn the_link_leaves_other_registries_events_alone(world: &World) {
 #[test]
 fn a_burst_of_events_from_both_sides_passes_the_link() {
     const EACH: usize = 500;
-    let world = World::sqlite();
-    let registry = world.registry("g", &[]);
-    let device = world.device(&registry, "dev", &[], None);
-    let port = free_port().to_string();
+    let (world, device, port) = device_beside_a_broker();
     let _broker = broker(&world, &port);
     let all = (2 * EACH).to_string();
     let words = ["-t", "registries/g/#", "-C", &all, "-W", "60", "-F", "%p"];
@@ -187,10 +191,7 @@ fn a_burst_of_events_from_both_sides_passes_the_link() {
 #[test]
 fn nothing_is_lost_when_the_way_to_the_broker_is_cut() {
     const EACH: usize = 400;
-    let world = World::sqlite();
-    let registry = world.registry("g", &[]);
-    let device = world.device(&registry, "dev", &[], None);
-    let port = free_port().to_string();
+    let (world, device, port) = device_beside_a_broker();
     let _broker = broker(&world, &port);
     let way = Way::to(&port);
     let words = ["-t", "registries/g/#", "-W", "60", "-F", "%p"];
@@ -218,10 +219,7 @@ fn nothing_is_lost_when_the_way_to_the_broker_is_cut() {
 
 #[test]
 fn the_link_outlives_floods_messages_that_are_too_large_and_its_broker() {
-    let world = World::sqlite();
-    let registry = world.registry("g", &[]);
-    let device = world.device(&registry, "dev", &[], None);
-    let port = free_port().to_string();
+    let (world, device, port) = device_beside_a_broker();
     let first = broker(&world, &port);
     let server = linked(&world, &port);
     let kept = |state: &str| {
@@ -258,10 +256,7 @@ fn the_link_outlives_floods_messages_that_are_too_large_and_its_broker() {
 
 #[test]
 fn the_broker_keeps_what_comes_while_the_server_is_away() {
-    let world = World::sqlite();
-    let registry = world.registry("g", &[]);
-    let device = world.device(&registry, "dev", &[], None);
-    let port = free_port().to_string();
+    let (world, device, port) = device_beside_a_broker();
     let broker = broker(&world, &port);
     let words = ["-t", "registries/g/#", "-C", "1", "-W", "60", "-F", "%p"];
     let listener = client("mosquitto_sub", &port, "1", &words).spawn().expect("mosquitto_sub starts");
@@ -272,7 +267,7 @@ fn the_broker_keeps_what_comes_while_the_server_is_away() {
     let heard = listener.wait_with_output().expect("mosquitto_sub ends").stdout;
     assert_eq!(String::from_utf8_lossy(&heard), "an event\n", "{}", server.log());
     assert_eq!(world.fleet.store().states(&device).expect("states")[0].data, b"meanwhile");
-    assert!(broker.output().contains(&format!("as keyrivet-server/{registry} (")), "{}", broker.output());
+    assert!(broker.output().contains(&format!("as keyrivet-server/{} (", device.registry)), "{}", broker.output());
 }
 
 #[test]

@@ -261,7 +261,7 @@ fn memory(report: &mut Report, fleet: &Fleet, clients: usize) -> Result<(), Stri
     let mut all = Row::new(format!("broker's memory with {clients} clients"), "MB", Better::Lower);
     let mut each = Row::new("of that for each client", "KB", Better::Lower);
     for (who, plugin) in [(NoPlugin, false), (PluginEs256, true)] {
-        let measure = || -> std::io::Result<(u64, u64)> {
+        let measure = || -> std::io::Result<(usize, usize)> {
             let broker = Broker::start(fleet, plugin)?;
             let (before, token) = (broker.memory()?, fleet.token("ES256"));
             let connect = |index| Client::connect(broker.port, &fleet.client_id(index), &token);

@@ -4,7 +4,7 @@ use std::io::{Error, Result};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conformance_tests::{Artefact, free_port};
+use conformance_tests::{Artefact, free_port, memory_of};
 
 use super::fleet::Fleet;
 
@@ -64,10 +64,8 @@ impl Broker {
     }
 
     /// Resident memory in bytes.
-    pub(crate) fn memory(&self) -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id()))?;
-        let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-        pages.map(|pages| pages * 4096).ok_or_else(|| Error::other("statm cannot be read"))
+    pub(crate) fn memory(&self) -> Result<usize> {
+        memory_of(self.process.id())
     }
 
     /// Gives its threads time to write what they have gathered.

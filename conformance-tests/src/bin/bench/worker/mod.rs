@@ -155,9 +155,6 @@ fn processor_time() -> Duration {
 }
 
 /// Memory of this process that is in use now, in bytes.
-fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
-    let kilobytes =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    kilobytes.map(|kilobytes: u64| kilobytes * 1024).ok_or_else(|| "/proc/self/status has no VmRSS".into())
+fn resident() -> Result<usize> {
+    conformance_tests::memory_of(std::process::id()).map_err(|error| error.to_string())
 }
