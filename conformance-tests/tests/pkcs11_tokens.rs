@@ -153,7 +153,7 @@ fn a_store_that_is_away_for_a_moment_costs_no_session_and_no_token() {
 
 #[test]
 fn a_pin_that_another_process_has_set_opens_the_token_at_once() {
-    let device = Device::new();
+    let device = Device::with_hold(Hold::Default);
     let module = module(&device);
     let slot = make(&module, "first", None);
     let session = module.open_ro_session(slot).unwrap();
