@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -31,11 +33,16 @@ pub enum Harm {
 /// The wire.
 pub struct Wire {
     tcti: String,
-    harms: Harms,
+    state: Arc<State>,
 }
 
-/// A command by its name, or any; how often; what becomes of it.
-type Harms = Arc<Mutex<Vec<(Option<u32>, usize, Harm)>>>;
+#[derive(Default)]
+struct State {
+    /// A command by its name, or any; how often; what becomes of it.
+    harms: Mutex<Vec<(Option<u32>, usize, Harm)>>,
+    /// How many more times as long as the TPM takes for a command it takes over this wire.
+    delay: AtomicU32,
+}
 
 impl Wire {
     /// A wire to the TPM at this socket, that ends in a socket of the same kind. It lives as long as the test's process.
@@ -43,11 +50,11 @@ impl Wire {
     /// libtss2 connects for each command, so no harm lasts longer than that. It knows no time limit here.
     pub(crate) fn to(socket: &Path, end: &Path) -> Self {
         let control = |socket: &Path| PathBuf::from(format!("{}.ctrl", socket.display()));
-        let harms = Harms::default();
-        let shared = harms.clone();
+        let state = Arc::<State>::default();
+        let shared = state.clone();
         listen(end, socket.to_owned(), move |mut client, socket| {
             let Some(command) = message(&mut client) else { return };
-            if let Some(response) = answer(&command, next_harm(&shared, &command), socket) {
+            if let Some(response) = shared.carry(&command, socket) {
                 let _ = client.write_all(&response);
             }
         });
@@ -61,7 +68,7 @@ impl Wire {
                 }
             }
         });
-        Self { tcti: format!("swtpm:path={}", end.display()), harms }
+        Self { tcti: format!("swtpm:path={}", end.display()), state }
     }
 
     /// A wire that ends in what libtss2 takes for a TPM device, with a time limit. It lives as long as the test's process.
@@ -75,17 +82,17 @@ impl Wire {
         let mut settings = tcgetattr(&ours).expect("a terminal has settings");
         settings.make_raw();
         tcsetattr(&ours, OptionalActions::Now, &settings).expect("a terminal can be raw");
-        let harms = Harms::default();
-        let (socket, shared, mut wire) = (socket.to_owned(), harms.clone(), File::from(master));
+        let state = Arc::<State>::default();
+        let (socket, shared, mut wire) = (socket.to_owned(), state.clone(), File::from(master));
         std::thread::spawn(move || {
             let _open = ours;
             while let Some(command) = message(&mut wire) {
-                if let Some(response) = answer(&command, next_harm(&shared, &command), &socket) {
+                if let Some(response) = shared.carry(&command, &socket) {
                     let _ = wire.write_all(&response);
                 }
             }
         });
-        Self { tcti: format!("device:{terminal}"), harms }
+        Self { tcti: format!("device:{terminal}"), state }
     }
 
     /// The TCTI string by which the TPM is reached over this wire.
@@ -96,12 +103,17 @@ impl Wire {
     /// Does harm to the next commands of this name (`*` is any), so often.
     pub fn harm(&self, command: &str, times: usize, harm: Harm) {
         let command = (command != "*").then(|| command_code(command));
-        self.harms.lock().expect("no thread panics here").push((command, times, harm));
+        self.state.harms().push((command, times, harm));
     }
 
     /// Does no more harm.
     pub fn heal(&self) {
-        self.harms.lock().expect("no thread panics here").clear();
+        self.state.harms().clear();
+    }
+
+    /// Has each command take so many times as long as the TPM takes.
+    pub fn slow_down(&self, times: u32) {
+        self.state.delay.store(times.saturating_sub(1), Ordering::Relaxed);
     }
 }
 
@@ -117,17 +129,31 @@ fn listen(end: &Path, socket: PathBuf, serve: impl Fn(UnixStream, &Path) + Send 
     });
 }
 
-fn next_harm(harms: &Harms, command: &[u8]) -> Option<Harm> {
-    let code = u32::from_be_bytes(command[6..10].try_into().expect("four bytes"));
-    let mut harms = harms.lock().expect("no thread panics here");
-    let place = harms.iter().position(|(command, _, _)| command.is_none_or(|command| command == code))?;
-    let (_, times, harm) = &mut harms[place];
-    *times -= 1;
-    let (over, harm) = (*times == 0, harm.clone());
-    if over {
-        harms.remove(place);
+impl State {
+    fn harms(&self) -> MutexGuard<'_, Vec<(Option<u32>, usize, Harm)>> {
+        self.harms.lock().expect("no thread panics here")
     }
-    Some(harm)
+
+    /// Passes a command on, or does harm to it; `None` if nothing comes back.
+    fn carry(&self, command: &[u8], socket: &Path) -> Option<Vec<u8>> {
+        let start = Instant::now();
+        let response = answer(command, self.next_harm(command), socket);
+        std::thread::sleep(start.elapsed() * self.delay.load(Ordering::Relaxed));
+        response
+    }
+
+    fn next_harm(&self, command: &[u8]) -> Option<Harm> {
+        let code = u32::from_be_bytes(command[6..10].try_into().expect("four bytes"));
+        let mut harms = self.harms();
+        let place = harms.iter().position(|(command, _, _)| command.is_none_or(|command| command == code))?;
+        let (_, times, harm) = &mut harms[place];
+        *times -= 1;
+        let (over, harm) = (*times == 0, harm.clone());
+        if over {
+            harms.remove(place);
+        }
+        Some(harm)
+    }
 }
 
 fn answer(command: &[u8], harm: Option<Harm>, socket: &Path) -> Option<Vec<u8>> {

@@ -4,11 +4,11 @@ use der::asn1::{Any, BitString, UintRef};
 use der::{Decode, Encode, Sequence};
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use rsa::rand_core::RngCore as _;
-use rsa::traits::{PublicKeyParts as _, SignatureScheme as _};
-use rsa::{BigUint, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss, RsaPublicKey};
+use rsa::traits::PublicKeyParts as _;
+use rsa::{BigUint, Pkcs1v15Encrypt, RsaPublicKey};
 use spki::{AlgorithmIdentifierOwned, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 
-use crate::algorithm::{Curve, EncryptionScheme, HashAlgorithm, SignatureScheme, with_hash};
+use crate::algorithm::{Curve, EncryptionScheme, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::rsa_padding;
 
@@ -190,17 +190,15 @@ impl PublicKey {
     /// Errors: [`Error::SignatureInvalid`]; [`Error::DataInvalid`] for a digest of the wrong length.
     pub fn verify(&self, scheme: SignatureScheme, digest: &[u8], signature: &[u8]) -> Result<()> {
         let verified = match (self, scheme) {
-            (Self::Rsa { modulus, exponent }, SignatureScheme::RsaPkcs1(hash)) => {
+            (Self::Rsa { .. }, SignatureScheme::RsaPkcs1(hash)) => {
                 check_digest(hash, digest)?;
-                let key = rsa_key(modulus, exponent)?;
-                let padding = Pkcs1v15Sign { hash_len: Some(digest.len()), prefix: hash.digest_info_prefix().into() };
-                signature.len() == key.size() && padding.verify(&key, digest, signature).is_ok()
+                let block = self.recover(signature)?;
+                let info = [&hash.digest_info_prefix(), digest].concat();
+                rsa_padding::pkcs1_signature_block(&info, block.len()).is_ok_and(|expected| expected == block)
             }
-            (Self::Rsa { modulus, exponent }, SignatureScheme::RsaPss { hash, salt_length }) => {
+            (Self::Rsa { .. }, SignatureScheme::RsaPss { hash, salt_length }) => {
                 check_digest(hash, digest)?;
-                let key = rsa_key(modulus, exponent)?;
-                let padding = with_hash!(hash, H => Pss::new_with_salt::<H>(salt_length));
-                signature.len() == key.size() && padding.verify(&key, digest, signature).is_ok()
+                rsa_padding::is_pss_block(&self.recover(signature)?, hash, digest, salt_length, self.bits())
             }
             (Self::Rsa { .. }, SignatureScheme::RsaPkcs1Data) => {
                 let block = self.recover(signature)?;
@@ -227,8 +225,7 @@ impl PublicKey {
         if signature.len() != key.size() || number >= *key.n() {
             return Err(Error::SignatureInvalid);
         }
-        let block = rsa::hazmat::rsa_encrypt(&key, &number).map_err(|_| Error::SignatureInvalid)?;
-        Ok(padded(&block.to_bytes_be(), key.size()))
+        Ok(padded(&rsavp1(&number, exponent, key.n()).to_bytes_be(), key.size()))
     }
 
     /// Encrypts to this RSA key, in software.
@@ -316,6 +313,16 @@ fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<RsaPublicKey> {
         .map_err(|error| Error::malformed("RSA public key", error))
 }
 
+/// RSAVP1 (RFC 8017, 5.2.2). The `rsa` crate's exponentiation takes several times as long for the usual short exponents:
+/// it serves secrets, too, and long exponents. Here all is public.
+fn rsavp1(signature: &BigUint, exponent: &[u8], modulus: &BigUint) -> BigUint {
+    let bits = exponent.iter().flat_map(|byte| (0..8).rev().map(move |place| byte >> place & 1));
+    bits.fold(BigUint::from(1_u8), |power, bit| {
+        let square = &power * &power % modulus;
+        if bit == 1 { square * signature % modulus } else { square }
+    })
+}
+
 fn verify_ecdsa(curve: Curve, point: &[u8], input: &[u8], signature: &[u8]) -> bool {
     use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 
@@ -379,6 +386,22 @@ mod tests {
             assert!(matches!(key.verify(scheme, &hash.digest(b"abd"), signature), Err(Error::SignatureInvalid)));
             assert!(matches!(key.verify(scheme, &digest, &signature[1..]), Err(Error::SignatureInvalid)));
             assert!(matches!(key.verify(scheme, &digest[1..], signature), Err(Error::DataInvalid(_))));
+        }
+    }
+
+    #[test]
+    fn what_is_recovered_is_what_the_rsa_crate_makes_of_it() {
+        let PublicKey::Rsa { modulus, .. } = PublicKey::from_spki_der(RSA).unwrap() else { panic!("not RSA") };
+        for exponent in [&[3][..], &[1, 0, 1], &[0x0f, 0xff, 0xff, 0xff]] {
+            let key = PublicKey::Rsa { modulus: modulus.clone(), exponent: exponent.to_vec() };
+            let theirs = rsa_key(&modulus, exponent).unwrap();
+            let mut last = modulus.clone();
+            *last.last_mut().unwrap() -= 1;
+            for number in [vec![0; 256], padded(&[1], 256), [&[0][..], &[0xa5; 255]].concat(), last] {
+                let expected = rsa::hazmat::rsa_encrypt(&theirs, &BigUint::from_bytes_be(&number)).unwrap();
+                assert_eq!(key.recover(&number).unwrap(), padded(&expected.to_bytes_be(), 256));
+            }
+            assert!(key.recover(&modulus).is_err() && key.recover(&modulus[1..]).is_err());
         }
     }
 

@@ -59,6 +59,18 @@ pub(crate) fn pss_block(hash: HashAlgorithm, digest: &[u8], salt: &[u8], bits: u
     Ok(whole)
 }
 
+/// Whether a recovered block is EMSA-PSS of a digest with a salt of this length: whether its salt makes the same block.
+pub(crate) fn is_pss_block(block: &[u8], hash: HashAlgorithm, digest: &[u8], salt_length: usize, bits: usize) -> bool {
+    let salt = || {
+        let masked = block.get(bits.div_ceil(8) - (bits - 1).div_ceil(8)..)?.strip_suffix(&[0xbc])?;
+        let (masked, h) = masked.split_at(masked.len().checked_sub(hash.digest_length())?);
+        let mut data = masked.to_vec();
+        mask(hash, h, &mut data);
+        Some(data.split_off(data.len().checked_sub(salt_length)?))
+    };
+    salt().is_some_and(|salt| pss_block(hash, digest, &salt, bits).is_ok_and(|expected| expected == block))
+}
+
 /// The message in an RSAES-PKCS1-v1_5 block (RFC 8017, 7.2.2).
 pub(crate) fn pkcs1_message(block: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let (valid, start) = find_pkcs1_message(block);
@@ -279,6 +291,26 @@ mod tests {
         assert!(pkcs1_signature_block(&[0; 53], 64).is_ok());
         assert!(pkcs1_signature_data(&block[1..]).is_err());
         assert!(pkcs1_signature_data(&[0, 1, 0xff, 0, 5]).is_err());
+    }
+
+    #[test]
+    fn a_pss_block_is_one_of_its_digest_salt_length_and_hash_only() {
+        let (hash, digest) = (HashAlgorithm::Sha256, [7; 32]);
+        for (salt, bits) in [(&[][..], 1024), (&[9; 32], 1024), (&[9; 20], 1025), (&[9; 20], 1031), (&[9; 94], 1024)] {
+            let block = pss_block(hash, &digest, salt, bits).unwrap();
+            let is_pss = |block: &[u8], length| is_pss_block(block, hash, &digest, length, bits);
+            assert!(block.len() == bits.div_ceil(8) && is_pss(&block, salt.len()), "{bits}");
+            assert!(!is_pss(&block, salt.len() + 1) && !is_pss(&block, usize::MAX) && !is_pss(&block[1..], salt.len()));
+            assert!(!is_pss_block(&block, hash, &[8; 32], salt.len(), bits));
+            assert!(!is_pss_block(&block, HashAlgorithm::Sha384, &[7; 48], salt.len(), bits));
+            for place in 0..block.len() {
+                let mut changed = block.clone();
+                changed[place] ^= 0x80;
+                assert!(!is_pss(&changed, salt.len()), "{place} of {bits}");
+            }
+        }
+        assert!(pss_block(hash, &digest, &[9; 95], 1024).is_err());
+        assert!(!is_pss_block(&[0xbc; 16], hash, &digest, 0, 128));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use conformance_tests::{Artefact, Device, Hold, ResourceManager, Run as _, SO_PIN, Token};
+use conformance_tests::{Artefact, Device, Hold, ResourceManager, Run as _, SO_PIN, Token, Wire};
 
 use crate::machine;
 
@@ -58,6 +58,8 @@ impl Contestant {
         [(TokenWithPin, Tpm2Pkcs11), (OpenToken, Tpm2Pkcs11), (Provider, Tpm2Openssl)];
     /// Those that are a PKCS#11 module.
     pub(crate) const MODULES: [Self; 3] = [TokenWithPin, OpenToken, Tpm2Pkcs11];
+    /// Those that sign with a TPM.
+    pub(crate) const SIGNERS: [Self; 6] = [Limit, TokenWithPin, OpenToken, Provider, Tpm2Pkcs11, Tpm2Openssl];
     /// Ours.
     pub(crate) const OURS: [Self; 3] = [TokenWithPin, OpenToken, Provider];
 
@@ -91,16 +93,23 @@ pub(crate) enum Route {
     Direct,
     /// Through tpm2-abrmd.
     ResourceManager,
+    /// Straight, with a TPM that is several times as slow as a software TPM, as a chip is.
+    Slow,
 }
 
+/// How many times as slow as a software TPM a TPM is on [`Route::Slow`].
+const SLOWNESS: u32 = 10;
+
 impl Route {
-    pub(crate) const ALL: [Self; 2] = [Self::Direct, Self::ResourceManager];
+    /// Those at a software TPM's own pace.
+    pub(crate) const QUICK: [Self; 2] = [Self::Direct, Self::ResourceManager];
 
     /// What a row's name says of it.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Direct => "",
             Self::ResourceManager => ", tabrmd",
+            Self::Slow => ", TPM ten times as slow",
         }
     }
 }
@@ -122,16 +131,17 @@ pub(crate) struct Arena {
     pub(crate) ours: Device,
     pub(crate) module_peer: Device,
     pub(crate) provider_peer: Device,
+    /// The devices' wires to TPMs that are slow.
+    wires: [Wire; 3],
 }
 
 impl Arena {
     /// Makes everybody's keys.
     pub(crate) fn new() -> Self {
-        let this = Self {
-            ours: Device::with_hold(Hold::Default),
-            module_peer: Device::with_hold(Hold::Default),
-            provider_peer: Device::with_hold(Hold::Default),
-        };
+        let [ours, module_peer, provider_peer] = [(); 3].map(|()| Device::with_hold(Hold::Default));
+        let wires = [&ours, &module_peer, &provider_peer].map(Device::wire);
+        wires.iter().for_each(|wire| wire.slow_down(SLOWNESS));
+        let this = Self { ours, module_peer, provider_peer, wires };
         this.make_ours();
         this.make_module_peer();
         this.make_provider_peer();
@@ -140,10 +150,14 @@ impl Arena {
 
     /// The device of a contestant.
     pub(crate) fn device(&self, who: Contestant) -> &Device {
+        self.devices()[self.place(who)]
+    }
+
+    fn place(&self, who: Contestant) -> usize {
         match who {
-            Tpm2Pkcs11 => &self.module_peer,
-            Tpm2Openssl => &self.provider_peer,
-            _ => &self.ours,
+            Tpm2Pkcs11 => 1,
+            Tpm2Openssl => 2,
+            _ => 0,
         }
     }
 
@@ -183,7 +197,7 @@ impl Arena {
     /// Starts what the route needs; it goes when this is dropped.
     pub(crate) fn open(&self, route: Route) -> Vec<ResourceManager> {
         match route {
-            Route::Direct => Vec::new(),
+            Route::Direct | Route::Slow => Vec::new(),
             Route::ResourceManager => {
                 let managers: Vec<_> = self.devices().into_iter().map(ResourceManager::start).collect();
                 managers.iter().for_each(|manager| machine::place_tpm(manager.process_id()));
@@ -260,6 +274,7 @@ impl Arena {
         match route {
             Route::Direct => self.device(who).tcti(),
             Route::ResourceManager => "tabrmd:bus_type=session".into(),
+            Route::Slow => self.wires[self.place(who)].tcti().into(),
         }
     }
 

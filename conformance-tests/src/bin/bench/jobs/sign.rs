@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use conformance_tests::Hold;
 
 use super::Bench;
-use crate::contestants::{COLUMNS, Contestant, KEYS, Route};
+use crate::contestants::{Contestant, KEYS, Route};
 use crate::measure::{Lane, Processes, Slices, Threads, Worker, interleave};
 use crate::report::{Better, Report, Row};
 
@@ -45,7 +45,7 @@ impl Crowd {
 type Commands = HashMap<(Contestant, Crowd), f64>;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
-    for route in Route::ALL {
+    for route in Route::QUICK {
         for (key, algorithm) in KEYS {
             let commands = count(bench, key, route);
             let measured = time(bench, key, route);
@@ -65,7 +65,7 @@ fn count(bench: &Bench, key: &str, route: Route) -> Commands {
     ] {
         bench.arena.count(hold);
         let _managers = bench.arena.open(route);
-        for who in COLUMNS {
+        for who in Contestant::SIGNERS {
             if let Ok(commands) = count_one(bench, who, key, route, crowd) {
                 counted.insert((who, crowd), commands);
             }
@@ -102,25 +102,26 @@ fn time(bench: &Bench, key: &str, route: Route) -> Measured {
 /// One thread and four, of the same process.
 fn time_threads(bench: &Bench, key: &str, route: Route) -> Measured {
     let start = |who| Worker::start(move || bench.arena.signer(who, key, route, THREADS, false)).map(RefCell::new);
-    let started = COLUMNS.map(|who| (who, start(who)));
+    let started = Contestant::SIGNERS.map(|who| (who, start(who)));
     let crowds = [Crowd::Alone, Crowd::Threads];
     let lanes = started.iter().flat_map(|(who, worker)| crowds.map(|crowd| (*who, crowd, worker.as_ref())));
     let lanes = lanes.map(|(who, crowd, worker)| {
         let lane = worker.map(|worker| Threads { worker, count: crowd.threads() });
         (who, crowd, lane.map_err(Clone::clone))
     });
-    run_lanes(lanes.collect(), bench.rounds(11), bench.slice())
+    run_lanes(lanes.collect(), bench.rounds(19), bench.slice())
 }
 
 /// Four processes, which wait for each other's turn where there is no resource manager.
 fn time_processes(bench: &Bench, key: &str, route: Route) -> Measured {
     let start = |who| Worker::start(move || bench.arena.signer(who, key, route, 1, true)).map(RefCell::new);
-    let started = COLUMNS.map(|who| (who, (0..PROCESSES).map(|_| start(who)).collect::<Result<Vec<_>, _>>()));
+    let started =
+        Contestant::SIGNERS.map(|who| (who, (0..PROCESSES).map(|_| start(who)).collect::<Result<Vec<_>, _>>()));
     let lanes = started.iter().map(|(who, workers)| {
         let lane = workers.as_ref().map(|workers| Processes { workers: workers.iter().collect() });
         (*who, Crowd::Processes, lane.map_err(Clone::clone))
     });
-    run_lanes(lanes.collect(), bench.rounds(5), bench.slice() * 3)
+    run_lanes(lanes.collect(), bench.rounds(9), bench.slice() * 3)
 }
 
 fn run_lanes<L: Lane>(
@@ -147,7 +148,7 @@ fn tell(report: &mut Report, name: &str, route: Route, commands: &Commands, meas
     };
     for crowd in [Crowd::Alone, Crowd::Threads, Crowd::Processes] {
         let mut row = Row::new(format!("{name}{}", crowd.title()), "signatures/s", Better::Higher);
-        for who in COLUMNS {
+        for who in Contestant::SIGNERS {
             let Some(slices) = find(who, crowd) else { continue };
             row.measured(who, slices.series(|slice| slice.value), commands.get(&(who, crowd)).copied());
         }
@@ -155,7 +156,7 @@ fn tell(report: &mut Report, name: &str, route: Route, commands: &Commands, meas
     }
     let mut processor = Row::new(format!("{name}, client's processor"), "µs/signature", Better::Lower);
     let mut fairness = Row::new(format!("{name}, slowest of 4 threads"), "of fastest", Better::Higher);
-    for who in COLUMNS {
+    for who in Contestant::SIGNERS {
         let Some((alone, threads)) = find(who, Crowd::Alone).zip(find(who, Crowd::Threads)) else { continue };
         processor.measured(who, alone.series(|slice| slice.processor), None);
         fairness.measured(who, threads.series(|slice| slice.fairness), None);
