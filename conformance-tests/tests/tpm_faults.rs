@@ -3,16 +3,24 @@
 mod raw;
 
 use std::ptr::null_mut;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use conformance_tests::{Device, Harm, Token, Wire};
 use cryptoki_sys::*;
-use raw::{PIN, Raw, Rv, call, flag, number};
+use raw::{PIN, Raw, Rv, Wanted, call, flag, number};
 
 /// A token with a P-256 key, behind a wire on which nothing happens yet.
 fn behind(wire: fn(&Device) -> Wire, pin: &str) -> (Device, Wire, Raw) {
+    behind_with(wire, pin, "EC:prime256v1")
+}
+
+/// The like with a key of this type.
+fn behind_with(wire: fn(&Device) -> Wire, pin: &str, key: &str) -> (Device, Wire, Raw) {
     let device = Device::new();
     let token = Token::new(&device, "dev", pin);
-    token.generate("EC:prime256v1", "ec", "01");
+    token.generate(key, "key", "01");
     let wire = wire(&device);
     device.use_tcti(wire.tcti());
     let config = String::from_utf8(device.read("keyrivet.toml")).unwrap();
@@ -195,4 +203,67 @@ fn a_mac_that_takes_many_commands_is_authenticated_to_its_end() {
         wire.harm(command, 1, Harm::Answer(0x922));
         assert_eq!(mac(), Ok(right.clone()), "{command}");
     }
+}
+
+/// With PSS a TPM may choose the salt's length by itself, and of another length it is as good as another signature.
+#[test]
+fn a_tpm_that_pads_otherwise_or_lacks_a_hash_leaves_the_padding_to_us() {
+    let (device, wire, raw) = behind_with(Device::wire, "", "rsa:2048");
+    let signer = Signer::start(&raw);
+    let private = raw.find(signer.session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
+    let public = raw.find(signer.session, &[(CKA_CLASS, number(CKO_PUBLIC_KEY))])[0];
+    let signs = |wanted: &Wanted| {
+        device.mark();
+        raw.begin(raw.list.C_SignInit, signer.session, wanted, private).unwrap();
+        let signature = raw.sign(signer.session, b"message").unwrap();
+        raw.begin(raw.list.C_VerifyInit, signer.session, wanted, public).unwrap();
+        raw.check(raw.list.C_Verify, signer.session, b"message", &signature).unwrap();
+        device.commands()
+    };
+    let pss = |mechanism, hash, mgf, salt| Wanted::words(mechanism, &[hash, mgf, salt]);
+    let sha256 = pss(CKM_SHA256_RSA_PKCS_PSS, CKM_SHA256, CKG_MGF1_SHA256, 32);
+    let sha384 = pss(CKM_SHA384_RSA_PKCS_PSS, CKM_SHA384, CKG_MGF1_SHA384, 48);
+    let sha512 = Wanted::words(CKM_SHA512_RSA_PKCS, &[]);
+    // Within the signature: after it comes the empty authorisation of a password session.
+    wire.harm("Sign", 1, Harm::Changed(100));
+    assert_eq!(signs(&sha256), ["Load", "Sign", "RSA_Decrypt"]);
+    assert_eq!(signs(&sha256), ["RSA_Decrypt"]);
+    assert_eq!(signs(&sha384), ["Sign"]);
+    // HASH, of the second parameter.
+    wire.harm("Sign", 1, Harm::Answer(0x2c3));
+    assert_eq!(signs(&sha512), ["RSA_Decrypt"]);
+    assert_eq!(signs(&sha512), ["RSA_Decrypt"]);
+    signer.end();
+}
+
+/// The host's handlers run while the TPM works.
+#[test]
+fn signals_disturb_no_command() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let (device, wire, raw) = behind(Device::wire_as_device, "");
+    let config = String::from_utf8(device.read("keyrivet.toml")).unwrap();
+    device.write("keyrivet.toml", config.replace("timeout_ms = 300", "timeout_ms = 60000"));
+    wire.slow_down(5);
+    let signer = Signer::start(&raw);
+    // SAFETY: the handler does nothing, and the thread that it interrupts lives until the other has ended.
+    let this = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        libc::sigaction(libc::SIGUSR1, &action, null_mut());
+        libc::pthread_self()
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                // SAFETY: as above.
+                unsafe { libc::pthread_kill(this, libc::SIGUSR1) };
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        });
+        let signed: Vec<_> = (0..10).map(|_| signer.sign()).collect();
+        done.store(true, Relaxed);
+        assert_eq!(signed, [Ok(()); 10]);
+    });
+    signer.end();
 }

@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_void};
+use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroize as _;
 
@@ -81,6 +83,26 @@ pub(crate) fn close_on_exec(descriptor: i32) {
     unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
+/// Waits until there is something to read, or the other end is gone: at most so many milliseconds, for ever if negative.
+/// The host's signal handlers run meanwhile.
+pub(crate) fn wait_readable(descriptor: i32, milliseconds: i32) -> bool {
+    let deadline = u64::try_from(milliseconds).ok().map(|patience| Instant::now() + Duration::from_millis(patience));
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+    let mut patience = milliseconds;
+    loop {
+        // SAFETY: one entry, which lives through the call.
+        let ready = unsafe { libc::poll(&mut poll, 1, patience) };
+        if ready >= 0 || std::io::Error::last_os_error().kind() != ErrorKind::Interrupted {
+            // What is wrong with the descriptor, whoever reads from it is told.
+            return ready != 0;
+        }
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            patience = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+        }
+    }
+}
+
 /// Keeps libtss2 from writing to the host's standard error, unless its user has set `TSS2_LOG`; in a program with more rights
 /// than its user, whatever that user has set: `TSS2_LOGFILE` names any file.
 ///
@@ -96,13 +118,19 @@ pub(crate) fn silence_libtss2() {
         if environ.is_null() || (believed && !libc::getenv(NAME.as_ptr()).is_null()) {
             return;
         }
-        let mut variables = Vec::new();
+        let (mut variables, mut quiet, mut loud) = (Vec::new(), false, false);
         let mut next = environ;
         while !(*next).is_null() {
-            if believed || !CStr::from_ptr(*next).to_bytes().starts_with(NAME.to_bytes()) {
+            let variable = CStr::from_ptr(*next);
+            if believed || !variable.to_bytes().starts_with(NAME.to_bytes()) {
                 variables.push(*next);
+            } else {
+                (quiet, loud) = (quiet || variable == QUIET, loud || variable != QUIET);
             }
             next = next.add(1);
+        }
+        if quiet && !loud {
+            return;
         }
         variables.push(QUIET.as_ptr().cast_mut());
         variables.push(std::ptr::null_mut());

@@ -319,7 +319,8 @@ impl Key {
     /// Signs a digest in the TPM, or of [`SignatureScheme::RsaPkcs1Data`] and [`SignatureScheme::RsaRaw`] the data itself.
     /// ECDSA signatures are `r || s`.
     ///
-    /// What `TPM2_Sign` cannot do is padded here and goes through the bare RSA operation, if the key may decrypt.
+    /// What `TPM2_Sign` cannot do, or does otherwise, is padded here and goes through the bare RSA operation, if the key may
+    /// decrypt.
     /// Errors: [`Error::NotLoggedIn`], [`Error::Unsupported`], [`Error::TpmReplaced`], [`Error::PolicyFailed`] and those
     /// of the TPM.
     pub fn sign(&self, scheme: SignatureScheme, digest: &[u8]) -> Result<Vec<u8>> {
@@ -335,7 +336,7 @@ impl Key {
         self.check_fixed_scheme(scheme)?;
         let signature = match self.padded_here(scheme, digest)? {
             Some(block) => std::mem::take(&mut *self.rsa(&block)?),
-            None => self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest))?,
+            None => self.padded_by_tpm(scheme, digest)?,
         };
         // Nothing but the result tells that another key was put at a persistent handle.
         if let Some(handle) = self.handle() {
@@ -345,13 +346,41 @@ impl Key {
         Ok(signature)
     }
 
+    /// By `TPM2_Sign`, if the TPM's padding turns out to be what was asked for.
+    ///
+    /// A TPM may salt PSS with as many bytes as fit (TPM 2.0 Part 1, B.7), where TLS 1.3 and others want the digest's length,
+    /// and it may lack a hash that nobody has asked about. Both show at the first signature.
+    fn padded_by_tpm(&self, scheme: SignatureScheme, digest: &[u8]) -> Result<Vec<u8>> {
+        let tpm = &self.tpm_key.tpm;
+        let signed = self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest));
+        match &signed {
+            Ok(signature) if matches!(scheme, SignatureScheme::RsaPss { .. }) && tpm.pads(scheme).is_none() => {
+                tpm.set_pads(scheme, self.public_key.verify(scheme, digest, signature).is_ok());
+            }
+            Err(error) if tpm::is_unknown_scheme(error) => tpm.set_pads(scheme, false),
+            _ => {}
+        }
+        if tpm.pads(scheme) != Some(false) {
+            return signed;
+        }
+        match self.padded_here(scheme, digest)? {
+            Some(block) => Ok(std::mem::take(&mut *self.rsa(&block)?)),
+            None => signed,
+        }
+    }
+
     /// Whether it can make signatures of this scheme: the TPM's own, or by the bare RSA operation.
     pub fn signs(&self, scheme: SignatureScheme) -> bool {
         match (&*self.public_key, scheme) {
             (PublicKey::Ec { .. }, _) => scheme == SignatureScheme::Ecdsa,
             (PublicKey::Rsa { .. }, SignatureScheme::Ecdsa) => false,
-            (PublicKey::Rsa { .. }, _) => self.is_padded_by_tpm(scheme) || self.may_decrypt(),
+            (PublicKey::Rsa { .. }, _) => self.is_padded_by_tpm(scheme) || self.takes_blocks(),
         }
+    }
+
+    /// Whether the bare RSA operation is open to it.
+    fn takes_blocks(&self) -> bool {
+        self.may_decrypt() && self.fixed_scheme().is_none()
     }
 
     fn is_padded_by_tpm(&self, scheme: SignatureScheme) -> bool {
@@ -361,7 +390,9 @@ impl Key {
             _ => return false,
         };
         // Which hashes a TPM has, a token knows; those that every scheme of the specification may name are SHA-1 and SHA-2.
-        matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d)) && self.token().is_none_or(|token| token.has_hash(hash))
+        matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d))
+            && self.token().is_none_or(|token| token.has_hash(hash))
+            && self.tpm_key.tpm.pads(scheme) != Some(false)
     }
 
     /// The block for the bare RSA operation, where `TPM2_Sign` does not know the scheme.
@@ -370,7 +401,7 @@ impl Key {
         if self.is_padded_by_tpm(scheme) || scheme == SignatureScheme::Ecdsa {
             return Ok(None);
         }
-        if !self.may_decrypt() {
+        if !self.takes_blocks() {
             return Err(Error::Unsupported(
                 "this padding by a key that only signs: the TPM makes others with keys that may decrypt too".into(),
             ));

@@ -18,6 +18,7 @@ mod thread;
 
 use std::sync::Arc;
 
+use crate::algorithm::SignatureScheme;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mutex::Mutex;
@@ -29,7 +30,7 @@ pub(crate) use capability::{persistent_handles, read_capabilities, read_lockout,
 pub(crate) use connection::Connection;
 pub(crate) use key::{Authority, Place, UsableKey};
 pub(crate) use object::{OWNER, Parent, SRK_HANDLE, Sealed, Srk};
-pub(crate) use response::{is_authorisation_failure, is_gone, is_missing_handle, is_not_ours};
+pub(crate) use response::{is_authorisation_failure, is_gone, is_missing_handle, is_not_ours, is_unknown_scheme};
 pub(crate) use sapi::public_bytes;
 
 /// The links of this process: one per TPM, however many modules' instances use it.
@@ -45,6 +46,8 @@ pub(crate) struct Tpm {
 struct Link {
     config: Arc<Config>,
     burst: Arc<Burst<Connection>>,
+    /// Whether the TPM pads as it should, of schemes where that was seen.
+    paddings: Mutex<Vec<(SignatureScheme, bool)>>,
 }
 
 impl Tpm {
@@ -66,7 +69,7 @@ impl Tpm {
             connection::register_process_hooks(release_at_exit);
         }
         let burst = Arc::new(Burst::new(self.config.hold));
-        let link = Arc::new(Link { config: self.config.clone(), burst });
+        let link = Arc::new(Link { config: self.config.clone(), burst, paddings: Mutex::default() });
         links.push(link.clone());
         link
     }
@@ -87,6 +90,21 @@ impl Tpm {
             }
         });
         result.map_err(|error| response::explain(error, &self.config))
+    }
+
+    /// Whether the TPM pads as this scheme should be, if that was seen.
+    pub(crate) fn pads(&self, scheme: SignatureScheme) -> Option<bool> {
+        let link = self.link();
+        let paddings = link.paddings.lock();
+        paddings.iter().find(|(seen, _)| *seen == scheme).map(|(_, well)| *well)
+    }
+
+    /// Remembers for the process whether it does.
+    pub(crate) fn set_pads(&self, scheme: SignatureScheme, well: bool) {
+        let link = self.link();
+        let mut paddings = link.paddings.lock();
+        paddings.retain(|(seen, _)| *seen != scheme);
+        paddings.push((scheme, well));
     }
 
     /// Ends the burst now.

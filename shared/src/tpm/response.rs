@@ -59,6 +59,11 @@ pub(super) fn is_wrong_signature(error: &Error) -> bool {
     tpm_code(error) == Some(0x09b)
 }
 
+/// The TPM lacks a scheme, or the hash of one: SCHEME, HASH.
+pub(crate) fn is_unknown_scheme(error: &Error) -> bool {
+    matches!(tpm_code(error), Some(0x092 | 0x083))
+}
+
 /// A parameter has a value that does not fit: VALUE.
 pub(super) fn is_wrong_value(error: &Error) -> bool {
     tpm_code(error) == Some(0x084)

@@ -78,8 +78,9 @@ pub(crate) struct Sapi {
     context: Box<[u128]>,
     /// Longest wait for one command, in milliseconds.
     timeout: i32,
-    /// It connects for each command: what a child forked meanwhile inherits cannot be closed there.
-    connects_each_time: bool,
+    /// The descriptor behind the connection; `None` where it connects for each command: what a child forked meanwhile inherits
+    /// cannot be closed there.
+    descriptor: Option<RawFd>,
 }
 
 // SAFETY: libtss2's contexts have no affinity to a thread; `&mut self` keeps their use exclusive.
@@ -117,8 +118,8 @@ impl Sapi {
         // SAFETY: a pure function.
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
         let memory = vec![0_u128; size.div_ceil(16)].into_boxed_slice();
-        let mut sapi = Self { tcti: Some(tcti), context: memory, timeout, connects_each_time: true };
-        sapi.connects_each_time = sapi.descriptor().is_none();
+        let descriptor = tcti.descriptor();
+        let mut sapi = Self { tcti: Some(tcti), context: memory, timeout, descriptor };
         // The version whose layout the bindings have: TSS2_ABI_VERSION_CURRENT.
         let mut version = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
         // SAFETY: the context is zeroed, aligned to 16 bytes and at least as large as told.
@@ -132,14 +133,7 @@ impl Sapi {
 
     /// The descriptor behind the connection, where its TCTI keeps one open and tells it.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
-        let tcti = self.tcti.as_ref()?.context();
-        // SAFETY: every TCTI context begins with the common part of version 1 (TSS 2.0 TCTI, 3.2.1).
-        let poll_handles = unsafe { (*tcti.cast::<TSS2_TCTI_CONTEXT_COMMON_V1>()).getPollHandles }?;
-        let mut handles = [pollfd { fd: -1, events: 0, revents: 0 }; 4];
-        let mut count = handles.len() as _;
-        // SAFETY: `handles` has room for `count` entries.
-        let code = unsafe { poll_handles(tcti, handles.as_mut_ptr(), &mut count) };
-        (code == TSS2_RC_SUCCESS && count == 1).then_some(handles[0].fd).filter(|&fd| fd > 2)
+        self.descriptor
     }
 
     /// Sends one command, as often as the TPM asks for it again, and authenticates the response.
@@ -159,16 +153,19 @@ impl Sapi {
         loop {
             check(prepare(context)).map_err(failed)?;
             self.authorise(names, auth, failed)?;
-            let (start, timeout) = (Instant::now(), self.timeout);
-            let exchange = self.connects_each_time.then(Exchange::begin);
+            let start = Instant::now();
+            let exchange = self.descriptor.is_none().then(Exchange::begin);
             // SAFETY: the command was prepared and authorised above, in this context.
             let mut code = unsafe { Tss2_Sys_ExecuteAsync(context) };
             if code == TSS2_RC_SUCCESS {
                 if let Auth::Hmac { session, .. } = auth {
                     session.draw_ahead();
                 }
+                // libtss2 gives up when a signal comes while it waits.
+                let answered =
+                    self.descriptor.is_none_or(|descriptor| crate::ffi::wait_readable(descriptor, self.timeout));
                 // SAFETY: the command was sent above.
-                code = unsafe { Tss2_Sys_ExecuteFinish(context, timeout) };
+                code = unsafe { Tss2_Sys_ExecuteFinish(context, if answered { self.timeout } else { 0 }) };
             }
             drop(exchange);
             log::write(

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{ErrorKind, Read as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
@@ -40,8 +40,10 @@ impl Tcti {
         let name = CString::new(name).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
         let mut context = null_mut();
         let _exchange = Exchange::begin();
+        // It may ask the TPM something, and gives up when a signal comes meanwhile: for these moments none does.
         // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
-        check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
+        let load = || unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) };
+        check(crate::ffi::with_signals_blocked(load))?;
         Ok(Self::Loaded(context))
     }
 
@@ -58,6 +60,18 @@ impl Tcti {
             setLocality: Some(set_locality),
         };
         Self::Socket(Box::into_raw(Box::new(Socket { common, stream, waiting: false, response: Vec::new() })))
+    }
+
+    /// The descriptor behind it, where it keeps one open and tells it.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        let context = self.context();
+        // SAFETY: every TCTI context begins with the common part of version 1 (TSS 2.0 TCTI, 3.2.1).
+        let poll_handles = unsafe { (*context.cast::<TSS2_TCTI_CONTEXT_COMMON_V1>()).getPollHandles }?;
+        let mut handles = [pollfd { fd: -1, events: 0, revents: 0 }; 4];
+        let mut count = handles.len() as _;
+        // SAFETY: `handles` has room for `count` entries.
+        let code = unsafe { poll_handles(context, handles.as_mut_ptr(), &mut count) };
+        (code == TSS2_RC_SUCCESS && count == 1).then_some(handles[0].fd).filter(|&fd| fd > 2)
     }
 
     pub(super) fn context(&self) -> *mut TSS2_TCTI_CONTEXT {
