@@ -233,6 +233,32 @@ fn a_derived_secret_is_as_secret_as_its_template_says_and_lives_in_memory_only()
     assert!(derive(&[Attribute::Token(true)]).is_err(), "derived secrets live in memory only");
 }
 
+/// The JDK's KeyAgreement gives its template these two and reads the value (P11ECDHKeyAgreement.engineGenerateSecret).
+#[test]
+fn the_value_of_a_derived_secret_is_read_unless_its_template_forbids_that() {
+    let client = Client::new(client::PIN);
+    let (curve, nid) = CURVES[0];
+    let (public, private) = client.ec(curve, &[Attribute::Sign(false), Attribute::Derive(true)]);
+    let (peer, point) = foreign(nid);
+    let key = client.openssl_key(public);
+    let mut deriver = Deriver::new(&peer).unwrap();
+    deriver.set_peer(&key).unwrap();
+    let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::GENERIC_SECRET)];
+    let derive = |more: &[Attribute]| {
+        let wanted = ecdh(false, Ecdh1DeriveParams::new(EcKdf::null(), &point));
+        client.derive(&wanted, private, &[&template[..], more].concat())
+    };
+    let secret = derive(&[]).unwrap();
+    assert_eq!(client.get(secret, CKA_VALUE), Ok(deriver.derive_to_vec().unwrap()));
+    assert!(client.flag(secret, CKA_EXTRACTABLE) && !client.flag(secret, CKA_NEVER_EXTRACTABLE));
+    for forbidden in [Attribute::Sensitive(true), Attribute::Extractable(false)] {
+        let secret = derive(&[forbidden]).unwrap();
+        assert_eq!(client.get(secret, CKA_VALUE), Err(RvError::AttributeSensitive));
+    }
+    let stored = derive(&[Attribute::Token(true)]).unwrap();
+    assert!(!client.flag(stored, CKA_EXTRACTABLE), "it is in the TPM");
+}
+
 #[test]
 fn what_cannot_be_derived_is_refused_by_its_reason() {
     let client = Client::new(client::PIN);

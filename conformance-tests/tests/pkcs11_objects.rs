@@ -365,6 +365,35 @@ fn one_half_may_be_the_tokens_and_the_other_the_sessions() {
     assert_eq!(stored.len(), 2);
 }
 
+/// libp11 gives all of these to each key pair that it generates, whatever its type (0.4.14 and later, p11_key.c).
+#[test]
+fn an_ec_pair_that_is_to_wrap_is_made_and_says_that_it_does_not() {
+    let (_device, raw, session) = open();
+    let wrap = |stored: bool| [(CKA_TOKEN, flag(stored)), (CKA_VERIFY, flag(true)), (CKA_WRAP, flag(true))];
+    let unwrap = |stored: bool| {
+        let access = [(CKA_PRIVATE, flag(true)), (CKA_SENSITIVE, flag(true)), (CKA_EXTRACTABLE, flag(false))];
+        let usage = [(CKA_SIGN, flag(true)), (CKA_UNWRAP, flag(true)), (CKA_DERIVE, flag(true))];
+        [&access[..], &usage, &[(CKA_TOKEN, flag(stored))]].concat()
+    };
+    let p256 = (CKA_EC_PARAMS, raw::P256.to_vec());
+    for stored in [true, false] {
+        let public = [&wrap(stored)[..], std::slice::from_ref(&p256)].concat();
+        let (public, private) = raw.generate(session, CKM_EC_KEY_PAIR_GEN, &public, &unwrap(stored)).unwrap();
+        assert_eq!(raw.get(session, public, CKA_WRAP), Ok(flag(false)));
+        assert_eq!(raw.get(session, private, CKA_UNWRAP), Ok(flag(false)));
+        assert_eq!(raw.get(session, private, CKA_DERIVE), Ok(flag(true)));
+        raw.sign_init(session, CKM_ECDSA, private).unwrap();
+        let signature = raw.sign(session, &[1; 32]).unwrap();
+        raw.verify(session, CKM_ECDSA, public, &[1; 32], &signature).unwrap();
+        // A key that is there is not changed into what it cannot be, and what only unwraps cannot be made.
+        assert_eq!(raw.set(session, public, &[(CKA_WRAP, flag(true))]), Err(CKR_TEMPLATE_INCONSISTENT));
+        assert_eq!(raw.set(session, private, &[(CKA_UNWRAP, flag(true))]), Err(CKR_TEMPLATE_INCONSISTENT));
+    }
+    let nothing_else = [(CKA_SIGN, flag(false)), (CKA_UNWRAP, flag(true))];
+    let refused = raw.generate(session, CKM_EC_KEY_PAIR_GEN, &[p256], &nothing_else);
+    assert_eq!(refused, Err(CKR_TEMPLATE_INCONSISTENT));
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_the_tpm_is_asked() {
     let (device, raw, session) = open();

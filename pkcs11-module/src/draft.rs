@@ -63,6 +63,10 @@ impl Draft {
         for (kind, value) in template.iter() {
             attribute::write(self, kind, value, uses)?;
         }
+        // libp11 asks each new pair to wrap. No mechanism here does so with EC keys, so these say that they do not.
+        if self.of & (attribute::PUBLIC_EC | attribute::PRIVATE_EC) != 0 {
+            self.attributes.unwrap = false;
+        }
         match attribute::needed(self.of, uses).find(|kind| template.get(*kind).is_none()) {
             None => Ok(()),
             Some(missing) => {

@@ -54,6 +54,9 @@ impl NewSecret {
         let defaults = Attributes {
             private: true,
             sensitive: in_tpm,
+            // "The CKA_EXTRACTABLE attribute is by default set to CK_TRUE" (C_UnwrapKey): where it can be. Of C_DeriveKey the
+            // standard says nothing, and Java's KeyAgreement reads the value.
+            extractable: uses == DERIVE && !token_object,
             encrypt: ciphers,
             decrypt: ciphers,
             sign: !ciphers,
@@ -194,11 +197,7 @@ impl Session {
             return self.keep_unwrapped(&unwrapped()?, template);
         }
         let kind = secret_kind(template)?;
-        let mut new = NewSecret::read(kind, template, DERIVE, Origin::Outside)?;
-        // "The CKA_EXTRACTABLE attribute is by default set to CK_TRUE": where it can be.
-        if !new.token_object() && template.get(CKA_EXTRACTABLE).is_none() {
-            new.draft.attributes.extractable = true;
-        }
+        let new = NewSecret::read(kind, template, DERIVE, Origin::Outside)?;
         self.check_new(&new.draft)?;
         // Bare blocks do not tell how many of their last bytes are padding, and no type of key has one length only.
         if matches!(work, Work::Aes(_)) && new.draft.value_length.is_none() {
