@@ -13,6 +13,7 @@ use openssl::pkey::PKey;
 use openssl::sign::Signer;
 use openssl::symm::{Cipher, Crypter, Mode};
 use raw::call;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const IV: [u8; 16] = [0x5a; 16];
 const BLOCK: usize = 16;
@@ -306,6 +307,45 @@ fn an_hmac_of_a_known_key_is_that_of_openssl_in_the_tpm_and_in_memory() {
             }
         }
     }
+}
+
+/// While the process may take no more than this besides, an HMAC of more is made in memory, and by the TPM it is refused.
+#[test]
+fn a_long_hmac_takes_no_memory_where_its_key_is_in_memory_and_is_else_refused_where_there_is_none() {
+    const ROOM: u64 = 64 << 20;
+    let client = Client::new(client::PIN);
+    let value = [0x1d; 32];
+    let usage = [Attribute::Sign(true), Attribute::Verify(true)];
+    let import = |stored| {
+        let template = [&secret(KeyType::GENERIC_SECRET, &value)[..], &usage, &[Attribute::Token(stored)]].concat();
+        client.session.create_object(&template).unwrap()
+    };
+    let (in_memory, in_tpm) = (import(false), import(true));
+    let wanted = Wanted::from(Mechanism::Sha256Hmac);
+    let part = vec![0x33; 4 << 20];
+    let parts = vec![&part[..]; 32];
+    let pkey = PKey::hmac(&value).unwrap();
+    let mut signer = Signer::new(openssl::hash::MessageDigest::sha256(), &pkey).unwrap();
+    parts.iter().for_each(|part| signer.update(part).unwrap());
+    let expected = signer.sign_to_vec().unwrap();
+
+    let unlimited = getrlimit(Resource::As);
+    let limit = Rlimit { current: Some(address_space() + ROOM), ..unlimited };
+    setrlimit(Resource::As, limit).unwrap();
+    let made = client.sign_in_parts(&wanted, in_memory, &parts);
+    let verified = client.verify_in_parts(&wanted, in_memory, &parts, &expected);
+    let refused = client.sign_in_parts(&wanted, in_tpm, &parts);
+    setrlimit(Resource::As, unlimited).unwrap();
+    assert_eq!((made, verified), (Ok(expected), Ok(())));
+    assert_eq!(refused, Err(RvError::HostMemory));
+    assert!(client.sign(&wanted, in_tpm, b"message").is_ok(), "the refused one is over");
+}
+
+/// How many bytes of addresses this process has.
+fn address_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 #[test]

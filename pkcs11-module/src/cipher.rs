@@ -9,6 +9,7 @@ use keyrivet_core::secret_key::{AES_BLOCK, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::kept::append;
 use crate::mechanism::{Mechanism, Work};
 use crate::object::View;
 use crate::operation::Data;
@@ -115,8 +116,7 @@ impl RsaCipher {
                 RsaKey::Private(_) => CKR_ENCRYPTED_DATA_LEN_RANGE,
             }));
         }
-        self.data.extend_from_slice(data);
-        Ok(())
+        append(&mut self.data, data)
     }
 
     fn finish(mut self, rest: &[u8]) -> Result<Zeroizing<Vec<u8>>> {

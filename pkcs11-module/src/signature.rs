@@ -3,12 +3,13 @@
 use cryptoki_sys::*;
 use keyrivet_core::algorithm::{HashAlgorithm, SignatureScheme};
 use keyrivet_core::public_key::{self, PublicKey};
-use keyrivet_core::secret_key::SecretKey;
+use keyrivet_core::secret_key::{RunningMac, SecretKey};
 use keyrivet_core::sign::{SignOperation, SignatureData};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::kept::append;
 use crate::mechanism::{Mechanism, Work};
 use crate::object::View;
 use crate::operation::Data;
@@ -34,12 +35,21 @@ pub(crate) struct Recovery {
     padded: bool,
 }
 
-/// A MAC under way. A TPM takes its data in one go, so it is kept until then.
+/// A MAC under way.
 pub(crate) struct Mac {
-    key: SecretKey,
-    hash: HashAlgorithm,
     length: usize,
-    data: Zeroizing<Vec<u8>>,
+    making: Making,
+}
+
+/// Where a MAC is made.
+enum Making {
+    Here(RunningMac),
+    /// A TPM takes its data in one go, so it is kept until then.
+    InTpm {
+        key: SecretKey,
+        hash: HashAlgorithm,
+        data: Zeroizing<Vec<u8>>,
+    },
 }
 
 /// What the data is, which decides how data that does not fit is called.
@@ -118,12 +128,28 @@ impl Mac {
             _ => return Ok(None),
         };
         let key = view.token.secret_key(&view.object)?;
-        Ok(Some(Self { key, hash, length, data: Zeroizing::default() }))
+        let making = match key.start_mac(hash)? {
+            Some(running) => Making::Here(running),
+            None => Making::InTpm { key, hash, data: Zeroizing::default() },
+        };
+        Ok(Some(Self { length, making }))
     }
 
-    fn finish(mut self, rest: &[u8]) -> Result<Vec<u8>> {
-        self.data.extend_from_slice(rest);
-        let mut mac = self.key.mac(self.hash, &self.data)?;
+    fn update(&mut self, more: &[u8]) -> Result<()> {
+        match &mut self.making {
+            Making::Here(running) => {
+                running.update(more);
+                Ok(())
+            }
+            Making::InTpm { data, .. } => append(data, more),
+        }
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        let mut mac = match self.making {
+            Making::Here(running) => running.finish(),
+            Making::InTpm { key, hash, data } => key.mac(hash, &data)?,
+        };
         mac.truncate(self.length);
         Ok(mac)
     }
@@ -158,20 +184,15 @@ impl Signing {
                 raw.add(data.len())?;
                 operation.update(data).map_err(|error| raw.name(error))
             }
-            Self::Mac(mac) => {
-                mac.data.extend_from_slice(data);
-                Ok(())
-            }
+            Self::Mac(mac) => mac.update(data),
         }
     }
 
     fn finish(mut self, rest: &[u8]) -> Result<Vec<u8>> {
-        if let Self::Key { .. } = self {
-            self.update(rest)?;
-        }
+        self.update(rest)?;
         match self {
             Self::Key { operation, raw } => operation.finish().map_err(|error| raw.name(error)),
-            Self::Mac(mac) => mac.finish(rest),
+            Self::Mac(mac) => mac.finish(),
         }
     }
 }
@@ -200,10 +221,7 @@ impl Verification {
                 raw.add(more.len())?;
                 data.update(more).map_err(|error| raw.name(error))
             }
-            Self::Mac(mac) => {
-                mac.data.extend_from_slice(more);
-                Ok(())
-            }
+            Self::Mac(mac) => mac.update(more),
         }
     }
 
@@ -215,7 +233,7 @@ impl Verification {
         match self {
             Self::Key { key, data, raw } => data.verify(&key, signature).map_err(|error| raw.name(error)),
             Self::Mac(mac) => {
-                let expected = mac.finish(&[])?;
+                let expected = mac.finish()?;
                 if bool::from(expected.ct_eq(signature)) { Ok(()) } else { Err(Error(CKR_SIGNATURE_INVALID)) }
             }
         }

@@ -8,7 +8,7 @@ use aes::cipher::{
     BlockSizeUser, KeyInit, KeyIvInit as _, StreamCipher as _,
 };
 use aes::{Aes128, Aes192, Aes256, Block};
-use hmac::{Mac as _, SimpleHmac};
+use hmac::{Hmac, Mac};
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Direction, HashAlgorithm, with_hash};
@@ -88,11 +88,58 @@ impl SecretKey {
     pub fn mac(&self, hash: HashAlgorithm, data: &[u8]) -> Result<Vec<u8>> {
         match &self.0 {
             Place::Tpm(key) => key.mac(hash, data),
-            Place::Memory(key) => with_hash!(hash, H => {
-                let mac = <SimpleHmac<H> as hmac::Mac>::new_from_slice(key).map_err(|_| unusable())?;
-                Ok(mac.chain_update(data).finalize().into_bytes().to_vec())
-            }),
+            Place::Memory(key) => {
+                let mut running = RunningMac::new(hash, key)?;
+                running.update(data);
+                Ok(running.finish())
+            }
         }
+    }
+
+    /// Starts an HMAC whose data comes in parts. `None` for a key in the TPM, which takes all of it at once: see [`Self::mac`].
+    pub fn start_mac(&self, hash: HashAlgorithm) -> Result<Option<RunningMac>> {
+        self.value().map(|key| RunningMac::new(hash, key)).transpose()
+    }
+}
+
+/// An HMAC under way, by a key in memory.
+///
+/// It holds no copy of the key, but digests of it, and the last block of the data. RustCrypto's hashes of this generation do
+/// not wipe those.
+pub struct RunningMac(Box<dyn Running>);
+
+/// What is asked of the HMAC with every hash.
+trait Running: Send + Sync {
+    fn update(&mut self, data: &[u8]);
+    fn finish(self: Box<Self>) -> Vec<u8>;
+}
+
+impl<M: Mac + Send + Sync> Running for M {
+    fn update(&mut self, data: &[u8]) {
+        Mac::update(self, data);
+    }
+
+    fn finish(self: Box<Self>) -> Vec<u8> {
+        self.finalize().into_bytes().to_vec()
+    }
+}
+
+impl RunningMac {
+    fn new(hash: HashAlgorithm, key: &[u8]) -> Result<Self> {
+        with_hash!(hash, H => {
+            let mac = <Hmac<H> as Mac>::new_from_slice(key).map_err(|_| unusable())?;
+            Ok(Self(Box::new(mac)))
+        })
+    }
+
+    /// Adds data.
+    pub fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    /// The HMAC of everything added.
+    pub fn finish(self) -> Vec<u8> {
+        self.0.finish()
     }
 }
 
