@@ -152,6 +152,28 @@ fn a_saved_digest_goes_on_in_any_session_as_often_as_wanted() {
     assert_eq!(raw.last(list.C_DigestFinal, first).unwrap(), digest(b"nothing"));
 }
 
+#[test]
+fn a_digest_that_was_saved_before_it_got_data_may_still_be_made_at_once() {
+    let (_device, world) = open();
+    let (raw, list) = (&world.raw, world.raw.list);
+    let session = raw.open(0);
+    let restore = |state: &[u8]| {
+        let (address, length) = (state.as_ptr().cast_mut(), state.len() as CK_ULONG);
+        call!(raw, C_SetOperationState(session, address, length, 0, 0)).unwrap();
+    };
+    let begin = || call!(raw, C_DigestInit(session, &mut raw::mechanism(CKM_SHA256))).unwrap();
+    begin();
+    let untouched = raw.last(list.C_GetOperationState, session).unwrap();
+    raw.add(list.C_DigestUpdate, session, b"some").unwrap();
+    let in_parts = raw.last(list.C_GetOperationState, session).unwrap();
+    restore(&untouched);
+    assert_eq!(raw.through(list.C_Digest, session, b"all of it"), Ok(digest(b"all of it")));
+    restore(&untouched);
+    assert_eq!(raw.last(list.C_DigestFinal, session), Ok(digest(b"")));
+    restore(&in_parts);
+    assert_eq!(raw.through(list.C_Digest, session, b"all of it"), Err(CKR_OPERATION_NOT_INITIALIZED));
+}
+
 fn add_nothing(world: &World, session: CK_SESSION_HANDLE) {
     call!(world.raw, C_DigestInit(session, &mut raw::mechanism(CKM_SHA256))).unwrap();
     world.raw.add(world.raw.list.C_DigestUpdate, session, b"nothing").unwrap();

@@ -153,6 +153,28 @@ fn closing_all_sessions_while_others_open_them_leaves_only_what_is_known() {
 }
 
 #[test]
+fn a_session_is_open_just_when_its_slot_counts_it_though_all_were_closed_when_it_was_opened() {
+    in_many_orders(|| {
+        let opened = Arc::new(Mutex::new(Vec::new()));
+        let all = opened.clone();
+        in_threads(4, move |number| {
+            if number == 0 {
+                assert_eq!(call!(C_CloseAllSessions(0)), CKR_OK);
+                return;
+            }
+            let own = try_open(0).unwrap();
+            all.lock().unwrap().push(own);
+        });
+        let is_open = |session: &&CK_SESSION_HANDLE| {
+            let mut info = CK_SESSION_INFO::default();
+            call!(C_GetSessionInfo(**session, &mut info)) == CKR_OK
+        };
+        let opened = opened.lock().unwrap();
+        assert_eq!(opened.iter().filter(is_open).count() as CK_ULONG, sessions(0));
+    });
+}
+
+#[test]
 fn finalising_in_the_middle_of_anything_ends_it() {
     in_many_orders(|| {
         in_threads(3, |number| {

@@ -59,7 +59,7 @@ pub(crate) fn finalise() -> Result<()> {
     let module = MODULE.get().write().take().ok_or(Error(CKR_CRYPTOKI_NOT_INITIALIZED))?;
     module.sessions.write().clear();
     for slot in module.slots.lock().drain(..) {
-        slot.forget_sessions();
+        let _ = slot.forget_sessions();
     }
     module.keyrivet.release();
     Ok(())
@@ -150,7 +150,11 @@ impl Module {
     pub(crate) fn open_session(&self, slot: CK_SLOT_ID, read_write: bool) -> Result<CK_SESSION_HANDLE> {
         let session = Arc::new(Session::open(self.slot(slot)?, read_write)?);
         let handle = session.handle();
-        self.sessions.write().insert(handle, session);
+        let mut sessions = self.sessions.write();
+        // Another thread may have closed all sessions since the slot took note of it.
+        if session.slot().has_session(handle) {
+            sessions.insert(handle, session);
+        }
         Ok(handle)
     }
 
@@ -168,11 +172,12 @@ impl Module {
 
     /// Closes every session with one slot.
     pub(crate) fn close_all_sessions(&self, slot: CK_SLOT_ID) -> Result<()> {
-        let slot = self.slot(slot)?;
+        // The slot first, as it waits for a login under way: other slots' sessions go on meanwhile.
+        let closed = self.slot(slot)?.forget_sessions();
         let mut sessions = self.sessions.write();
-        sessions.retain(|_, session| !Arc::ptr_eq(session.slot(), &slot));
-        drop(sessions);
-        slot.forget_sessions();
+        for handle in closed {
+            sessions.remove(&handle);
+        }
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::signature::{Recovery, Signing, Verification};
 
 /// An operation of one kind. Its state lies elsewhere, so that sessions in which nothing runs are small.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) enum Operation<T> {
     /// None runs.
     #[default]
@@ -248,8 +248,8 @@ impl Session {
         if operations.has_key() {
             return Err(Error(CKR_STATE_UNSAVEABLE));
         }
-        let saved = operations.digest.running()?.clone();
-        self.slot().save_digest(saved)
+        operations.digest.running()?;
+        self.slot().save_digest(operations.digest.clone())
     }
 
     /// Whether there is something to save.
@@ -270,7 +270,7 @@ impl Session {
         let mut operations = self.operations();
         // "Even if that session has active cryptographic or object search operations": those are cancelled.
         operations.cancel(CK_FLAGS::MAX);
-        operations.digest = Operation::InParts(Box::new(saved));
+        operations.digest = saved;
         Ok(())
     }
 }

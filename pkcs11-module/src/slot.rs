@@ -14,6 +14,7 @@ use crate::built_in::BuiltIn;
 use crate::error::{Error, Result};
 use crate::module::new_handle;
 use crate::object::View;
+use crate::operation::Operation;
 
 /// A slot. There is a token in each but the last, where the next one can be made.
 pub(crate) struct Slot {
@@ -37,8 +38,8 @@ struct Shared {
     saved: VecDeque<(ObjectId, SavedDigest)>,
 }
 
-/// A digest under way, and its hash.
-pub(crate) type SavedDigest = (HashAlgorithm, Digest);
+/// A digest as it was: it may have got no data yet.
+pub(crate) type SavedDigest = Operation<(HashAlgorithm, Digest)>;
 
 /// How many saved digests are kept: the hashes here cannot be turned into bytes, so they stay in memory.
 const MOST_SAVED: usize = 1024;
@@ -191,14 +192,20 @@ impl Slot {
         }
     }
 
-    /// Forgets every session with it, and who was logged in.
-    pub(crate) fn forget_sessions(&self) {
+    /// Whether this session is open.
+    pub(crate) fn has_session(&self, session: CK_SESSION_HANDLE) -> bool {
+        self.shared.lock().sessions.contains_key(&session)
+    }
+
+    /// Forgets every session with it, and who was logged in. Returns which sessions those were.
+    pub(crate) fn forget_sessions(&self) -> Vec<CK_SESSION_HANDLE> {
         let _login = self.login.lock();
         let mut shared = self.shared.lock();
-        shared.sessions.clear();
+        let sessions = std::mem::take(&mut shared.sessions);
         shared.drop_objects(|_, _| false);
         drop(shared);
         self.forget_login();
+        sessions.into_keys().collect()
     }
 
     /// Logs a user in (PKCS#11 3.2, C_Login).
