@@ -152,6 +152,24 @@ fn a_store_that_is_away_for_a_moment_costs_no_session_and_no_token() {
 }
 
 #[test]
+fn a_token_that_is_gone_is_called_so() {
+    let device = Device::new();
+    let module = module(&device);
+    let slot = make(&module, "first", Some(client::PIN));
+    let session = module.open_rw_session(slot).unwrap();
+    let store = device.store();
+    let token = std::fs::read_dir(&store).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap().path();
+    let away = device.path("away");
+    std::fs::rename(&token, &away).unwrap();
+    assert_eq!(login(&session, UserType::User, client::PIN), Err(RvError::DeviceRemoved));
+    assert_eq!(login(&session, UserType::So, SO_PIN), Err(RvError::DeviceRemoved));
+    let changed = answer(session.set_pin(&pin(client::PIN), &pin("4321")));
+    assert_eq!(changed, Err(RvError::DeviceRemoved));
+    std::fs::rename(&away, &token).unwrap();
+    assert_eq!(login(&session, UserType::User, client::PIN), Ok(()));
+}
+
+#[test]
 fn a_pin_that_another_process_has_set_opens_the_token_at_once() {
     let device = Device::with_hold(Hold::Default);
     let module = module(&device);

@@ -78,7 +78,7 @@ pub(crate) fn reason(error: &Error) -> Reason {
             Reason::TpmFailed
         }
         Error::StoreReadOnly(_) | Error::Store { .. } | Error::ObjectCorrupt { .. } => Reason::Store,
-        Error::NotFound(_) => Reason::NotFound,
+        Error::NotFound(_) | Error::TokenNotFound(_) => Reason::NotFound,
         Error::Config(_) => Reason::Configuration,
         Error::Malformed { .. } => Reason::Malformed,
         Error::Unsupported(_) => Reason::Unsupported,

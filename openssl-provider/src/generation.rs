@@ -388,7 +388,7 @@ fn one_token(provider: &Provider, uri: &Pkcs11Uri) -> Result<Arc<Token>> {
             what: "pkcs11: URI",
             reason: "several tokens match it: name one by its label or its serial number".into(),
         }),
-        (None, _) => Err(Error::NotFound("a token that matches the pkcs11: URI".into())),
+        (None, _) => Err(Error::TokenNotFound("a token that matches the pkcs11: URI".into())),
     }
 }
 

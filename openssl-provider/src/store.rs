@@ -103,7 +103,10 @@ impl Store {
     pub(crate) fn open_pkcs11(provider: Arc<Provider>, uri: Pkcs11Uri) -> Result<Self> {
         let tokens = provider.keyrivet()?.tokens_named(&uri)?;
         if tokens.is_empty() {
-            return Err(Error::NotFound(format!("a token that matches the URI{}", described(uri.token.as_deref()))));
+            return Err(Error::TokenNotFound(format!(
+                "a token that matches the URI{}",
+                described(uri.token.as_deref())
+            )));
         }
         let mut entries = VecDeque::new();
         for part in [Part::PrivateKey, Part::PublicKey, Part::Certificate] {

@@ -30,7 +30,7 @@ fn return_value(error: &keyrivet_core::Error) -> CK_RV {
         Core::PinNotInitialized => CKR_USER_PIN_NOT_INITIALIZED,
         Core::PinKindFixed => CKR_PIN_INVALID,
         Core::NotLoggedIn => CKR_USER_NOT_LOGGED_IN,
-        Core::TpmUnavailable { .. } => CKR_DEVICE_REMOVED,
+        Core::TpmUnavailable { .. } | Core::TokenNotFound(_) => CKR_DEVICE_REMOVED,
         Core::TpmReplaced { .. } => CKR_TOKEN_NOT_RECOGNIZED,
         Core::TpmBusy { .. }
         | Core::Tpm { .. }

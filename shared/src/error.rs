@@ -73,8 +73,10 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// There is no such token, object or key.
+    /// There is no such object or key.
     NotFound(String),
+    /// There is no such token, or not any more.
+    TokenNotFound(String),
     /// The configuration is wrong.
     Config(String),
     /// Bytes from outside (a PEM, a URI, a template's value) are malformed.
@@ -141,7 +143,7 @@ impl fmt::Display for Error {
             Self::ObjectCorrupt { path, reason } => {
                 write!(f, "{} is damaged ({reason}): restore it from a backup or remove it", path.display())
             }
-            Self::NotFound(what) => write!(f, "{what} not found"),
+            Self::NotFound(what) | Self::TokenNotFound(what) => write!(f, "{what} not found"),
             Self::Config(what) => write!(f, "configuration: {what}"),
             Self::Malformed { what, reason } => write!(f, "malformed {what}: {reason}"),
             Self::Unsupported(what) => write!(f, "not supported: {what}"),

@@ -74,15 +74,16 @@ impl Keyrivet {
     pub fn token(&self, serial: &str) -> Result<Arc<Token>> {
         let serial = serial.to_ascii_lowercase();
         if serial.len() != 16 || crate::hex::decode(&serial).is_none() {
-            return Err(Error::NotFound(format!("token {serial}")));
+            return Err(Error::TokenNotFound(format!("token {serial}")));
+        }
+        let mut tokens = self.shared.tokens.get().lock();
+        if let Some(token) = tokens.get(&serial).cloned() {
+            drop(tokens);
+            token.renew()?;
+            return Ok(token);
         }
         let directory = self.shared.store.token(&serial);
         let file = directory.read_token()?;
-        let mut tokens = self.shared.tokens.get().lock();
-        if let Some(token) = tokens.get(&serial) {
-            token.renew(file);
-            return Ok(token.clone());
-        }
         let token = Arc::new(Token::new(self.tpm().clone(), directory, file));
         tokens.insert(serial, token.clone());
         drop(tokens);
@@ -163,7 +164,9 @@ impl Keyrivet {
             Some(owner) if !key.empty_auth => {
                 let (serial, object) = owner.split_once('/').unwrap_or((owner, ""));
                 let token = self.token(serial).map_err(|error| match error {
-                    Error::NotFound(_) => Error::NotFound(format!("token {serial}, which this key file belongs to,")),
+                    Error::TokenNotFound(_) => {
+                        Error::TokenNotFound(format!("token {serial}, which this key file belongs to,"))
+                    }
                     other => other,
                 })?;
                 let material = KeyMaterial::Wrapped(key.clone());

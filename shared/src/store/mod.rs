@@ -109,13 +109,20 @@ impl TokenDirectory {
     }
 
     pub(crate) fn lock(&self) -> Result<WriteLock> {
-        lock(&self.path, self.patience)
+        lock(&self.path, self.patience).map_err(|error| match error {
+            Error::Store { source, .. } if source.kind() == ErrorKind::NotFound => self.gone(),
+            other => other,
+        })
+    }
+
+    fn gone(&self) -> Error {
+        Error::TokenNotFound(format!("token {}", self.path.display()))
     }
 
     pub(crate) fn read_token(&self) -> Result<TokenFile> {
         let path = self.path.join(TOKEN_FILE);
         let text = plain::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::NotFound(format!("token {}", self.path.display())),
+            ErrorKind::NotFound => self.gone(),
             _ => unreadable(&path)(error),
         })?;
         TokenFile::parse(&text).map_err(|reason| Error::ObjectCorrupt { path, reason })

@@ -98,6 +98,8 @@ pub struct Token {
     file: ArcSwap<TokenFile>,
     /// What of it others may know.
     info: ArcSwap<TokenInfo>,
+    /// Held while the token's file is read or written, and until `file` says what it said: nothing older comes after it.
+    renewing: PerProcess<Mutex<()>>,
     /// Read without a lock, so that a forked child can always read it.
     login: ArcSwapOption<Login>,
     tries: ArcSwap<PinTries>,
@@ -145,6 +147,7 @@ impl Token {
             tpm,
             directory,
             file: ArcSwap::from_pointee(file),
+            renewing: PerProcess::new(),
             login: ArcSwapOption::empty(),
             tries: ArcSwap::from_pointee(PinTries::default()),
             cache: PerProcess::new(),
@@ -153,9 +156,8 @@ impl Token {
     }
 
     /// Takes what the store says now.
-    pub(crate) fn renew(&self, file: TokenFile) {
-        self.info.store(Arc::new(TokenInfo::new(&file, &self.tpm)));
-        self.file.store(Arc::new(file));
+    pub(crate) fn renew(&self) -> Result<()> {
+        self.reread().map(drop)
     }
 
     /// What it knows about itself, as last read from the store.
@@ -169,15 +171,22 @@ impl Token {
     }
 
     fn reread(&self) -> Result<TokenFile> {
+        let _renewing = self.renewing.get().lock();
         let file = self.directory.read_token()?;
-        self.renew(file.clone());
+        self.take(file.clone());
         Ok(file)
     }
 
     fn write(&self, file: TokenFile) -> Result<()> {
+        let _renewing = self.renewing.get().lock();
         self.directory.write_token(&file)?;
-        self.renew(file);
+        self.take(file);
         Ok(())
+    }
+
+    fn take(&self, file: TokenFile) {
+        self.info.store(Arc::new(TokenInfo::new(&file, &self.tpm)));
+        self.file.store(Arc::new(file));
     }
 
     fn damaged(&self, reason: &str) -> Error {
@@ -328,5 +337,63 @@ pub(crate) fn check_label(label: &str) -> Result<()> {
         Ok(())
     } else {
         Err(Error::DataInvalid(format!("a label has at most {LABEL_LENGTH} bytes")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::Keyrivet;
+    use crate::config::Config;
+
+    const SERIAL: &str = "bdce75ff2a4bfc3f";
+
+    /// A token of a store of its own, without a TPM.
+    fn token() -> (tempfile::TempDir, Keyrivet) {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/pkcs11/seeds/store").join(SERIAL);
+        std::fs::create_dir(folder.path().join(SERIAL)).unwrap();
+        std::fs::copy(seed.join("token.toml"), folder.path().join(SERIAL).join("token.toml")).unwrap();
+        let store = folder.path().display().to_string();
+        let config = Config::load_with(|key| (key == "store").then(|| store.clone())).unwrap();
+        (folder, Keyrivet::open(config))
+    }
+
+    #[test]
+    fn what_one_thread_has_written_is_not_undone_by_what_others_had_read_before() {
+        let (_folder, keyrivet) = token();
+        let token = keyrivet.token(SERIAL).unwrap();
+        let done = AtomicBool::new(false);
+        let mut undone = 0;
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        keyrivet.token(SERIAL).unwrap();
+                    }
+                });
+            }
+            for number in 0..50 {
+                let label = number.to_string();
+                token.write(TokenFile { label: label.clone(), ..(**token.file.load()).clone() }).unwrap();
+                undone += (0..1000).filter(|_| token.info().label != label).count();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(undone, 0);
+    }
+
+    #[test]
+    fn a_token_whose_directory_is_gone_is_told_from_an_object_that_is() {
+        let (folder, keyrivet) = token();
+        let token = keyrivet.token(SERIAL).unwrap();
+        assert!(matches!(token.object(ObjectId::random().unwrap()), Err(Error::NotFound(_))));
+        std::fs::remove_dir_all(folder.path().join(SERIAL)).unwrap();
+        assert!(matches!(token.renew(), Err(Error::TokenNotFound(_))));
+        assert!(matches!(token.directory.lock(), Err(Error::TokenNotFound(_))));
+        assert!(matches!(keyrivet.token("0000000000000000"), Err(Error::TokenNotFound(_))));
     }
 }
