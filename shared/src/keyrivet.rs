@@ -110,6 +110,7 @@ impl Keyrivet {
     pub fn create_token(&self, slot: u32, label: &str, so_pin: &[u8]) -> Result<Arc<Token>> {
         check_label(label)?;
         auth::check_new_pin(so_pin)?;
+        let _wiped = auth::StackWiped;
         self.require_free(slot)?;
         let (mut serial, mut salt) = ([0; 8], vec![0; 16]);
         random::fill(&mut serial)?;

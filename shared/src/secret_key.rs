@@ -12,6 +12,7 @@ use hmac::{Hmac, Mac};
 use zeroize::Zeroizing;
 
 use crate::algorithm::{CipherMode, Direction, HashAlgorithm, with_hash};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::key::TpmKey;
 
@@ -75,12 +76,16 @@ impl SecretKey {
         }
         match &self.0 {
             Place::Tpm(key) => key.cipher((mode, direction), iv, data),
-            Place::Memory(key) => match key.len() {
-                16 => software::<Aes128>(key, (mode, direction), iv, data),
-                24 => software::<Aes192>(key, (mode, direction), iv, data),
-                32 => software::<Aes256>(key, (mode, direction), iv, data),
-                _ => Err(unusable()),
-            },
+            Place::Memory(key) => {
+                // The key schedule is there, too.
+                let _wiped = StackWiped;
+                match key.len() {
+                    16 => software::<Aes128>(key, (mode, direction), iv, data),
+                    24 => software::<Aes192>(key, (mode, direction), iv, data),
+                    32 => software::<Aes256>(key, (mode, direction), iv, data),
+                    _ => Err(unusable()),
+                }
+            }
         }
     }
 
@@ -126,6 +131,7 @@ impl<M: Mac + Send + Sync> Running for M {
 
 impl RunningMac {
     fn new(hash: HashAlgorithm, key: &[u8]) -> Result<Self> {
+        let _wiped = StackWiped;
         with_hash!(hash, H => {
             let mac = <Hmac<H> as Mac>::new_from_slice(key).map_err(|_| unusable())?;
             Ok(Self(Box::new(mac)))

@@ -6,6 +6,7 @@ use tss_esapi::structures::Public;
 
 use super::{DESCRIPTION, Token, UserPin};
 use crate::algorithm::{KeySpec, SecretKind};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::import::{Importable, PrivateKey};
 use crate::key::{Key, KeyPlace, Owner, TpmKey};
@@ -113,6 +114,7 @@ impl Token {
 
     /// Imports what `key` makes for an authValue and the digest of a policy.
     fn wrap(&self, id: ObjectId, key: impl Fn(&[u8], Option<&[u8]>) -> Result<Importable>) -> Result<Tss2Key> {
+        let _wiped = StackWiped;
         self.bring_in(id, None, |tpm, srk, auth, policy| {
             let key = key(auth, policy)?;
             let private = tpm.import(srk, &key.public, &key.sensitive())?;

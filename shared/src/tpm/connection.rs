@@ -147,6 +147,11 @@ impl Connection {
         }
     }
 
+    /// Whether a session salted to this key is held.
+    pub(super) fn holds_session_salted_to(&self, key: &PublicArea) -> bool {
+        self.session.as_ref().is_some_and(|held| held.salted_to.as_ref() == Some(&key.name) && held.is_fresh())
+    }
+
     /// Starts a session unless a fitting one is held: salted to this key, if `salt` names one, with its handle.
     pub(super) fn start_session(&mut self, salt: Option<(u32, &PublicArea)>) -> Result<()> {
         if let Some(held) = self.session.take() {

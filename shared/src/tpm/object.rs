@@ -293,18 +293,15 @@ impl Connection {
         })
     }
 
-    /// As [`Self::create`], under the pinned `srk`.
+    /// As [`Self::create`], under the pinned `srk`, and by a session salted to it: nobody else can have made the key that comes
+    /// back. Without an authValue nothing that follows would use the session, which ends with the command.
     pub(crate) fn create_under_srk(&mut self, srk: &Srk, template: &Public, auth_value: &[u8]) -> Result<Created> {
         self.flush_key()?;
-        let created = if auth_value.is_empty() {
-            self.sapi.create(srk.named(), &mut Auth::Empty, template, &[], &[])?
-        } else {
-            self.start_session(Some(srk.salt()))?;
-            self.authorised(&[], CONTINUE | DECRYPT, |sapi, auth| {
-                sapi.create(srk.named(), auth, template, auth_value, &[])
-            })?
-        };
-        // A password session would not notice another key at the handle; the TPM tells under which it made this one.
+        let stays = !auth_value.is_empty() || self.holds_session_salted_to(&srk.area);
+        self.start_session(Some(srk.salt()))?;
+        let attributes = if stays { CONTINUE | DECRYPT } else { DECRYPT };
+        let created =
+            self.authorised(&[], attributes, |sapi, auth| sapi.create(srk.named(), auth, template, auth_value, &[]))?;
         match created.parent_name == srk.area.name {
             true => Ok(created),
             false => Err(Error::TpmReplaced { what: "this token".into() }),

@@ -7,6 +7,7 @@ mod pkcs11;
 mod tls;
 
 use std::io::{BufRead as _, Write as _};
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -40,8 +41,29 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         Some((&"handshakes", rest)) => serve(&tls::HandshakeClient::new(rest)?),
         Some((&"find", rest)) => pkcs11::time_find(rest),
         Some((&"sessions", rest)) => pkcs11::time_sessions(rest),
+        Some((&"peak", rest)) => tell_peak(rest),
         _ => Err(format!("no such worker: {words:?}")),
     }
+}
+
+/// Runs a program and tells the most memory that it ever had resident, in KiB.
+fn tell_peak(words: &[&str]) -> Result<()> {
+    let (program, arguments) = words.split_first().ok_or("which program?")?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    let (mut status, process) = (0, child.id() as libc::pid_t);
+    // SAFETY: our own child, of which nobody else asks the end; plain data, filled by the call.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::wait4(process, &mut status, 0, &mut usage);
+        usage
+    };
+    if status != 0 {
+        return Err(format!("{program} failed: {status}"));
+    }
+    say(&usage.ru_maxrss.to_string());
+    Ok(())
 }
 
 /// Says something to who started us.
