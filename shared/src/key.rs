@@ -64,7 +64,7 @@ pub(crate) enum Owner {
 }
 
 impl KeyPlace {
-    fn wrapped(key: Tss2Key, placed: Option<u32>) -> Result<Self> {
+    pub(crate) fn wrapped(key: Tss2Key, placed: Option<u32>) -> Result<Self> {
         let area = key.public_area()?;
         let parent = Parent::from_handle(key.parent, key.rsa_parent)?;
         Ok(Self { source: Source::Wrapped { parent, key, placed }, area })
@@ -98,7 +98,7 @@ impl TpmKey {
         Ok(Self::new(tpm, Arc::new(place), owner))
     }
 
-    fn new(tpm: Tpm, place: Arc<KeyPlace>, owner: Owner) -> Self {
+    pub(crate) fn new(tpm: Tpm, place: Arc<KeyPlace>, owner: Owner) -> Self {
         Self { tpm, place, owner, parent_auth: None }
     }
 
@@ -164,6 +164,9 @@ impl TpmKey {
                 let damaged =
                     |reason: &str| Error::ObjectCorrupt { path: token.object_path(*id), reason: reason.into() };
                 if refused {
+                    if let Err(error) = token.require_current_login() {
+                        return error;
+                    }
                     return damaged(match self.owner {
                         Owner::Adopted(..) => {
                             "the key in the TPM has another authorisation value than auth_file had when it was adopted; correct that \

@@ -82,7 +82,8 @@ impl Token {
         match &object.body {
             Body::SecretKey { secret: SecretMaterial::Tpm { key, .. }, .. } => {
                 let owner = Owner::Token(self.clone(), key.owner(object.id));
-                TpmKey::wrapped(self.tpm.clone(), key.clone(), owner).map(SecretKey::in_tpm)
+                let place = self.place_of(object, || KeyPlace::wrapped(key.clone(), None))?;
+                Ok(SecretKey::in_tpm(TpmKey::new(self.tpm.clone(), place, owner)))
             }
             Body::SecretKey { secret: SecretMaterial::Memory { value, .. }, .. } => {
                 Ok(SecretKey::in_memory(value.clone()))
@@ -93,7 +94,7 @@ impl Token {
 
     /// The authValue of a new key; empty where there is no PIN.
     fn require_key_auth(&self, id: ObjectId) -> Result<zeroize::Zeroizing<Vec<u8>>> {
-        if self.file.load().user_pin() == UserPin::NotInitialized {
+        if self.reread()?.user_pin() == UserPin::NotInitialized {
             return Err(Error::PinNotInitialized);
         }
         Ok(self.key_auth(id)?.unwrap_or_default())

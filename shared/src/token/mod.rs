@@ -249,6 +249,9 @@ impl Token {
         match cached {
             Some(Cached { place: Some(place), .. }) => Ok(place.clone()),
             Some(cached) => {
+                // Another process may have made the token anew, and this key after it: that is seen before a secret of before is
+                // tried on the key, which the TPM would count.
+                let _ = self.reread();
                 let place = Arc::new(make()?);
                 cached.place = Some(place.clone());
                 Ok(place)
@@ -292,7 +295,7 @@ impl Token {
     ///
     /// Errors: [`Error::Unsupported`] on tokens without a PIN, which have no secret from anybody.
     pub fn seal_data(&self, id: ObjectId, clear: &[u8]) -> Result<Vec<u8>> {
-        if self.file.load().user_pin() == UserPin::Empty {
+        if self.reread()?.user_pin() == UserPin::Empty {
             return Err(Error::Unsupported(
                 "private data, or a key's authorisation value, on a token without a PIN: use a token with one".into(),
             ));
@@ -302,8 +305,11 @@ impl Token {
 
     /// Decrypts it.
     pub fn open_data(&self, id: ObjectId, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        self.with_secret(|secret| crate::sealed_data::open(&secret.data_key(id), id, sealed))?
-            .ok_or_else(|| self.damaged(&format!("data object {id} does not decrypt")))
+        if let Some(clear) = self.with_secret(|secret| crate::sealed_data::open(&secret.data_key(id), id, sealed))? {
+            return Ok(clear);
+        }
+        self.require_current_login()?;
+        Err(self.damaged(&format!("data object {id} does not decrypt")))
     }
 
     pub(crate) fn object_path(&self, id: ObjectId) -> std::path::PathBuf {

@@ -62,7 +62,12 @@ impl Token {
 
     /// Who is logged in, in this process.
     pub fn logged_in(&self) -> Option<User> {
-        self.login.load().as_ref().map(|login| login.user)
+        self.current_login().map(|login| login.user)
+    }
+
+    /// The login, unless another process made the token anew since: its secret opens nothing then.
+    fn current_login(&self) -> Option<Arc<Login>> {
+        self.login.load_full().filter(|login| login.salt == self.file.load().salt)
     }
 
     /// Whether private objects and keys can be used now: the user is logged in, or needs no login.
@@ -200,13 +205,17 @@ impl Token {
 
     pub(super) fn with_secret<T>(&self, operation: impl FnOnce(&TokenSecret) -> T) -> Result<T> {
         let _wiped = StackWiped;
-        let login = self.login.load();
-        let login = login.as_ref().filter(|login| login.user == User::User);
-        login.and_then(|login| login.secret.as_ref()).map(operation).ok_or(Error::NotLoggedIn)
+        let login = self.current_login().filter(|login| login.user == User::User);
+        login.as_ref().and_then(|login| login.secret.as_ref()).map(operation).ok_or(Error::NotLoggedIn)
+    }
+
+    /// As [`Self::require_current`], by what the store says now.
+    pub(crate) fn require_current_login(&self) -> Result<()> {
+        self.require_current(&self.reread()?, None)
     }
 
     /// Refuses what was made before another process made the token anew, or gave it a PIN of the other kind: nobody could use
-    /// it. `file` is what the store says now, under its lock.
+    /// it. `file` is what the store says now.
     pub(super) fn require_current(&self, file: &TokenFile, key: Option<&Tss2Key>) -> Result<()> {
         let of_before = self.login.load().as_ref().is_some_and(|login| login.salt != file.salt);
         if of_before || key.is_some_and(|key| key.empty_auth != (file.user_pin() == UserPin::Empty)) {
