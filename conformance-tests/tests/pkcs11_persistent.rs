@@ -4,7 +4,7 @@ mod raw;
 
 use std::ptr::null_mut;
 
-use conformance_tests::{Device, ResourceManager, SO_PIN, Token};
+use conformance_tests::{Device, Harm, ResourceManager, SO_PIN, Token};
 use cryptoki_sys::*;
 use raw::{P256, Raw, Rv, call, flag, number};
 
@@ -167,4 +167,49 @@ fn an_owner_with_an_authorisation_value_is_asked_by_the_configuration() {
     assert!(places(&device).is_empty());
     let sent = device.tpm_bytes().windows(10).filter(|window| window == b"owner-auth").count();
     assert_eq!(sent, 1, "only tpm2_changeauth has shown it");
+}
+
+#[test]
+fn a_key_that_came_into_the_tpm_though_the_answer_was_lost_is_used_there_and_leaves_with_its_object() {
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", "");
+    let wire = device.wire();
+    device.use_tcti(wire.tcti());
+    let raw = Raw::initialised(&device);
+    let mut session = raw.open(0);
+    // Once: the TPM says to the repeat that the place is taken. Twice: that is lost too.
+    for times in [1, 2] {
+        for harm in [Harm::Cut(9), Harm::Bytes(vec![0; 10])] {
+            wire.harm("EvictControl", times, harm.clone());
+            let made = generate(&raw, session, true).unwrap_or_else(|error| panic!("{times} {harm:?}: {error:#x}"));
+            wire.heal();
+            assert_eq!(places(&device), ["0x81008000"], "{times} {harm:?}");
+            session = start_anew(&raw, "");
+            let keys = pair(&raw, session);
+            assert_eq!(device.cost_of(|| sign(&raw, session, keys)), ["ReadPublic", "Sign"], "{times} {harm:?}");
+            call!(raw, C_DestroyObject(session, keys.1)).unwrap();
+            call!(raw, C_DestroyObject(session, keys.0)).unwrap();
+            assert!(places(&device).is_empty(), "{times} {harm:?} {made:?}");
+        }
+    }
+}
+
+#[test]
+fn while_the_tpm_does_not_tell_whether_a_key_came_into_it_the_file_names_its_place() {
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", "");
+    let wire = device.wire();
+    device.use_tcti(wire.tcti());
+    let raw = Raw::initialised(&device);
+    let session = raw.open(0);
+    wire.harm("EvictControl", 2, Harm::Cut(9));
+    wire.harm("ReadPublic", usize::MAX, Harm::Cut(9));
+    assert!(generate(&raw, session, true).is_err());
+    wire.heal();
+    assert_eq!(places(&device), ["0x81008000"]);
+    let session = start_anew(&raw, "");
+    for key in raw.find(session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]) {
+        call!(raw, C_DestroyObject(session, key)).unwrap();
+    }
+    assert!(places(&device).is_empty());
 }

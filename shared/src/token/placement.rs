@@ -21,6 +21,7 @@ impl Token {
             return Err(Error::Unsupported("a persistent place for what is no key of this token".into()));
         };
         let wrapped = wrapped.clone();
+        let name = wrapped.public_area()?.name;
         let owner = self.tpm.config().parent_auth(tpm::OWNER)?;
         let taken = self.tpm.with(tpm::persistent_handles)?;
         for handle in (FIRST..FIRST + 0x8000).filter(|handle| !taken.contains(handle)) {
@@ -31,11 +32,16 @@ impl Token {
                 Ok(true) => return Ok(()),
                 // Somebody else was faster.
                 Ok(false) => {}
-                Err(error) => {
-                    set_place(&mut object, KeyMaterial::Wrapped(wrapped));
-                    self.directory.write(&object)?;
-                    return Err(error);
-                }
+                // What failed may be done all the same, and only the TPM can tell. Until it does, the file names the place.
+                Err(error) => match self.tpm.with(|tpm| tpm.holds(handle, &name)) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => {
+                        set_place(&mut object, KeyMaterial::Wrapped(wrapped));
+                        self.directory.write(&object)?;
+                        return Err(error);
+                    }
+                    Err(_) => return Err(error),
+                },
             }
         }
         Err(Error::TpmFull)

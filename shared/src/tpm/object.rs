@@ -328,7 +328,7 @@ impl Connection {
         }
     }
 
-    /// Puts a wrapped key at a persistent handle. Says whether that was free. Errors: [`Error::TpmFull`].
+    /// Puts a wrapped key at a persistent handle. Says whether it is there now, or something else is. Errors: [`Error::TpmFull`].
     pub(crate) fn place(&mut self, public: &[u8], private: &[u8], handle: u32, owner: &[u8]) -> Result<bool> {
         self.flush_key()?;
         let name = PublicArea::parse(public)?.name;
@@ -337,7 +337,8 @@ impl Connection {
         self.sapi.flush_context(transient)?;
         match placed {
             Ok(()) => Ok(true),
-            Err(error) if response::is_taken(&error) => Ok(false),
+            // It may be this key: over a connection that broke, the first answer was lost.
+            Err(error) if response::is_taken(&error) => self.holds(handle, &name),
             Err(error) if response::is_full(&error) => Err(Error::TpmFull),
             Err(error) if response::is_authorisation_failure(&error) => Err(owner_has_auth(error)),
             Err(error) => Err(error),
