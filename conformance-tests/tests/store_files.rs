@@ -402,3 +402,21 @@ fn a_limit_on_the_size_of_files_refuses_new_objects_and_loses_none() {
     let _ = shelf.tool("sensor", &["--list-objects"]).ok().says("first").says("second").says_nothing_of("third");
     shelf.writes("sensor");
 }
+
+#[test]
+fn a_backup_that_is_copied_over_a_living_store_hides_no_newer_key() {
+    let shelf = Shelf::new();
+    shelf.restore();
+    // The copy is an hour old.
+    let _ = shelf.device.run(&["sh", "-c", "touch -d '1 hour ago' whole/*"]).ok();
+    let newer = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "newer", "--id", "09"];
+    let _ = shelf.tool("sensor", &newer).ok();
+    let _ = shelf.device.run(&["cp", "-a", "whole/.", "store/"]).ok();
+    for time in ["restored", "with an index that was made anew"] {
+        let _ = shelf.tool("sensor", &["--list-objects"]).ok().says("newer").says("first");
+        let _ = shelf.sign("sensor", "09").ok();
+        let _ = shelf.sign_by_provider("sensor", "newer").ok();
+        shelf.writes("sensor");
+        println!("{time}: nothing hidden");
+    }
+}

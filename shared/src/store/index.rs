@@ -2,11 +2,12 @@
 //!
 //! Each PKCS#11 object has two lines, one under the digest of its `CKA_ID` and one under that of its label. All lines are
 //! equally long, and sorted, so that a line is found by halving. The last one tells how many there are before it: an index
-//! that was cut short is none.
+//! that was cut short is none. It is the last that a writer puts into the directory, so both have changed at the same
+//! moment: if not, somebody else has put something there, a backup for instance, and it is none either.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use super::plain;
@@ -30,6 +31,9 @@ type Line = [u8; LINE];
 
 /// Longer than this it is none of ours: a quarter of a million objects.
 const LONGEST: u64 = 64 << 20;
+
+/// How far apart the times of one rename are, in nanoseconds: some file systems know seconds only.
+const SAME_MOMENT: i128 = 1_000_000_000;
 
 /// What the digest of a key begins with, so that an id never passes for a label.
 const BY_ID: &[u8] = b"id ";
@@ -57,6 +61,10 @@ fn last_line(count: u64) -> Line {
     line
 }
 
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+}
+
 /// The index as a reader has it.
 pub(super) struct Index {
     file: File,
@@ -71,7 +79,10 @@ impl Index {
         let count = (length / LINE as u64).checked_sub(1)?;
         let this = Self { file, count };
         let whole = length % LINE as u64 == 0 && length <= LONGEST && this.line(count)? == last_line(count);
-        whole.then_some(this)
+        let around = fs::metadata(directory).ok()?;
+        let put_there = nanoseconds(data.ctime(), data.ctime_nsec());
+        let apart = nanoseconds(around.mtime(), around.mtime_nsec()) - put_there;
+        (whole && apart.abs() <= SAME_MOMENT).then_some(this)
     }
 
     fn line(&self, number: u64) -> Option<Line> {

@@ -131,8 +131,7 @@ impl TokenDirectory {
     pub(crate) fn write_token(&self, token: &TokenFile) -> Result<()> {
         let text =
             token.to_text().map_err(|reason| Error::ObjectCorrupt { path: self.path.join(TOKEN_FILE), reason })?;
-        sweep(&self.path);
-        self.replace(TOKEN_FILE, text.as_bytes())
+        self.changing(|| self.replace(TOKEN_FILE, text.as_bytes()), |_| ())
     }
 
     pub(crate) fn object_path(&self, id: ObjectId) -> PathBuf {
@@ -205,19 +204,18 @@ impl TokenDirectory {
         sync(&self.path)
     }
 
-    /// A change with the index out of the way: it is unlinked first and written last, so it is never wrong.
+    /// A change with the index out of the way: it is unlinked first and written last, so it is never wrong. A change that
+    /// failed may be half done, and leaves none: readers scan, and the next writer makes it anew.
     fn changing(&self, change: impl FnOnce() -> Result<()>, update: impl FnOnce(&mut Lines)) -> Result<()> {
         let index = Index::open(&self.path).and_then(|index| index.lines()).or_else(|| self.rebuild_index());
         index::unlink(&self.path)?;
-        let changed = change();
+        change()?;
         if let Some(mut lines) = index {
-            if changed.is_ok() {
-                update(&mut lines);
-            }
-            // Without an index readers scan: that it cannot be written is no reason to fail.
+            update(&mut lines);
+            // That it cannot be written is no reason to fail.
             let _ = self.replace_unsynced(index::FILE, &lines.into_bytes());
         }
-        changed
+        Ok(())
     }
 
     /// The index as the files tell it; sweeps what killed writers left.
@@ -325,6 +323,10 @@ mod tests {
     fn labelled(label: &str) -> Query {
         Query { label: Some(label.into()), ..Query::default() }
     }
+
+    const TOKEN: &str = "serial = '0011223344556677'\nlabel = 'x'\nslot = 0\nmanufacturer = ''\nmodel = ''\n\
+        hardware_version = [1, 38]\nfirmware_version = [1, 0]\nrsa_bits = []\ncurves = []\nhashes = []\nsrk = ''\nsalt = ''\n\
+        security_officer = { public = '', private = '' }\nuser = { pin = 'empty' }\n";
 
     #[test]
     fn the_lock_ends_with_its_writer_though_a_child_has_its_file() {
@@ -438,18 +440,68 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_fails_leaves_the_index_right() {
+    fn a_writer_that_fails_leaves_no_index_that_is_wrong() {
         let (_folder, directory) = directory();
         let (small, large) = (object("small", 1), object("large", 2));
         directory.write(&small).unwrap();
         // In its place nothing can be renamed to.
         fs::create_dir(directory.object_path(large.id)).unwrap();
         assert!(matches!(directory.write(&large), Err(Error::Store { .. })));
-        assert_eq!(directory.candidates(&labelled("small")).unwrap(), [small.id]);
-        assert!(directory.path.join(index::FILE).exists());
+        assert!(directory.candidates(&labelled("small")).unwrap().contains(&small.id));
+        directory.write(&small).unwrap();
         let value = vec![0; usize::try_from(plain::LONGEST).unwrap()];
         let body = Body::Data { value, attributes: Attributes::default() };
         assert!(matches!(directory.write(&Object { body, ..large }), Err(Error::Store { .. })));
+    }
+
+    #[test]
+    fn an_index_that_is_not_its_directorys_last_change_is_none() {
+        let (_folder, directory) = directory();
+        let (first, second) = (object("first", 1), object("second", 2));
+        directory.write(&first).unwrap();
+        let old = fs::read(directory.path.join(index::FILE)).unwrap();
+        directory.write(&second).unwrap();
+        // As `cp -a` of an older copy does it, which leaves the directory with the time it had.
+        fs::write(directory.path.join(index::FILE), old).unwrap();
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        File::open(&directory.path).unwrap().set_modified(hour_ago).unwrap();
+        assert!(directory.candidates(&labelled("second")).unwrap().contains(&second.id));
+        directory.write(&first).unwrap();
+        assert_eq!(directory.candidates(&labelled("second")).unwrap(), [second.id]);
+        // As somebody puts one file back.
+        let path = directory.object_path(second.id);
+        let text = fs::read(&path).unwrap();
+        directory.remove(second.id).unwrap();
+        std::thread::sleep(Duration::from_millis(1100));
+        fs::write(path, text).unwrap();
+        assert!(directory.candidates(&labelled("second")).unwrap().contains(&second.id));
+    }
+
+    #[test]
+    fn a_new_pin_leaves_the_index_in_use() {
+        let (_folder, directory) = directory();
+        let (one, two) = (object("one", 1), object("two", 2));
+        directory.write(&one).unwrap();
+        directory.write(&two).unwrap();
+        std::thread::sleep(Duration::from_millis(1100));
+        directory.write_token(&TokenFile::parse(TOKEN).unwrap()).unwrap();
+        assert_eq!(directory.candidates(&labelled("two")).unwrap(), [two.id]);
+    }
+
+    #[test]
+    fn a_change_that_was_made_and_failed_then_hides_nothing() {
+        let (_folder, directory) = directory();
+        let (first, second) = (object("first", 1), object("second", 2));
+        directory.write(&first).unwrap();
+        let text = file::to_text(&second).unwrap();
+        let made_and_not_synced = || {
+            fs::write(directory.object_path(second.id), text).unwrap();
+            Err(failed(&directory.path)(ErrorKind::Other.into()))
+        };
+        directory.changing(made_and_not_synced, |lines| lines.put(&second)).unwrap_err();
+        assert!(directory.candidates(&labelled("second")).unwrap().contains(&second.id));
+        directory.write(&object("third", 3)).unwrap();
+        assert_eq!(directory.candidates(&labelled("second")).unwrap(), [second.id]);
     }
 
     #[test]
