@@ -94,10 +94,13 @@ fn a_storage_root_key_that_was_only_removed_is_told_from_a_cleared_tpm() {
     let (gateway, sensor) = (Token::new(&device, "gateway", "123456"), Token::new(&device, "sensor", ""));
     gateway.generate("EC:prime256v1", "key", "01");
     sensor.generate("EC:prime256v1", "key", "01");
+    device.new_key_file(["EC", "group:P-256"], "key.pem");
     let _ = device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "0x81000001"]).ok();
     for token in [&gateway, &sensor] {
         let _ = sign(&device, &token.uri("key")).fails_with("was removed from 0x81000001");
     }
+    let absent = sign(&device, "key.pem").fails_with("nothing is at 0x81000001, where the parent of this key file was");
+    let _ = absent.says_nothing_of("belongs to another TPM");
     // What the message says to do.
     let storage = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
     let make = ["tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc256", "-c", "srk.ctx", "-a", storage];
@@ -107,4 +110,5 @@ fn a_storage_root_key_that_was_only_removed_is_told_from_a_cleared_tpm() {
     for token in [&gateway, &sensor] {
         let _ = sign(&device, &token.uri("key")).ok();
     }
+    let _ = sign(&device, "key.pem").ok();
 }

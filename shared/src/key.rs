@@ -185,6 +185,9 @@ impl TpmKey {
             }
             (Owner::Nobody, Source::Persistent(_) | Source::Saved(_)) if refused => Error::NotLoggedIn,
             (Owner::Nobody | Owner::Anybody(_), _) if refused => Error::PinIncorrect,
+            (Owner::Nobody | Owner::Anybody(_), Source::Wrapped { parent, .. }) => {
+                connection.diagnose_key_file(*parent, error)
+            }
             (Owner::Nobody | Owner::Anybody(_), _) if tpm::is_not_ours(&error) => {
                 Error::TpmReplaced { what: "this key file".into() }
             }

@@ -90,6 +90,15 @@ pub(super) struct ReadyParent<'a> {
     auth: &'a [u8],
 }
 
+/// The commands by which the owner makes the usual storage root key again.
+fn storage_root_key_again() -> String {
+    format!(
+        "'tpm2_createprimary -C o -G ecc256 -c srk.ctx -a \
+         \"fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt\"' and \
+         'tpm2_evictcontrol -C o -c srk.ctx 0x{SRK_HANDLE:x}'"
+    )
+}
+
 /// What a parent's refusal of its authorisation means.
 fn refused_by_parent(error: Error, handle: u32) -> Error {
     if !response::is_authorisation_failure(&error) {
@@ -204,10 +213,8 @@ impl Connection {
                 let _ = self.sapi.flush_context(handle);
                 if PublicArea::parse(&public).is_ok_and(|area| area.name == srk.area.name) {
                     return Error::StorageRootKey(format!(
-                        "the storage root key of {what} was removed from 0x{SRK_HANDLE:x}: put it there again by \
-                         'tpm2_createprimary -C o -G ecc256 -c srk.ctx -a \
-                         \"fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt\"' and \
-                         'tpm2_evictcontrol -C o -c srk.ctx 0x{SRK_HANDLE:x}'"
+                        "the storage root key of {what} was removed from 0x{SRK_HANDLE:x}: put it there again by {}",
+                        storage_root_key_again()
                     ));
                 }
             }
@@ -215,6 +222,31 @@ impl Connection {
             Err(_) => {}
         }
         Error::TpmReplaced { what: what.into() }
+    }
+
+    /// What a failed load of a key file means: nothing is where its parent was, or it belongs to another TPM. A key file knows no more
+    /// of its parent than the handle.
+    pub(crate) fn diagnose_key_file(&mut self, parent: Parent, error: Error) -> Error {
+        if !response::is_not_ours(&error) {
+            return error;
+        }
+        if let Parent::Persistent(handle) = parent {
+            match self.read_persistent(handle) {
+                Err(Error::NotFound(_)) => {
+                    let how = match handle {
+                        SRK_HANDLE => format!(" (the usual one by {})", storage_root_key_again()),
+                        _ => String::new(),
+                    };
+                    return Error::StorageRootKey(format!(
+                        "nothing is at 0x{handle:08x}, where the parent of this key file was: if somebody has removed it, the key works \
+                         again once the same one is made there again{how}; if this is another TPM, or it was cleared since, the key is gone"
+                    ));
+                }
+                Err(_) => return error,
+                Ok(_) => {}
+            }
+        }
+        Error::TpmReplaced { what: "this key file".into() }
     }
 
     /// What a failed creation under the pinned `srk` means: another TPM, or a storage root key that we cannot use.
