@@ -123,6 +123,55 @@ fn a_uri_names_the_same_key_with_and_without_the_index() {
 }
 
 #[test]
+fn a_key_or_token_that_cannot_be_read_is_named_where_none_matches() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", "");
+    token.generate("EC:prime256v1", "ec", "01");
+    let jwt = |uri: &str| device.keyrivet(&["jwt", "--aud", "x", "--key", uri]);
+    let _ = jwt("pkcs11:token=gateway;object=ec").ok();
+    let _ = device.run(&["sh", "-c", "for key in store/*/*.pem; do echo damage >$key; done"]).ok();
+    let _ = jwt("pkcs11:token=gateway;object=ec").fails_with("matches the URI").says(".pem is damaged");
+    let _ = device.run(&["sh", "-c", "echo damage >$(echo store/*/token.toml)"]).ok();
+    let _ = jwt("pkcs11:token=gateway;object=ec").fails_with("no token matches").says("token.toml is damaged");
+}
+
+#[test]
+fn a_handle_takes_its_authorisation_value_from_its_uri_or_a_file() {
+    let device = Device::new();
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign";
+    let create = ["tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc256", "-p", "its-auth", "-a", attributes];
+    let _ = device.run(&[&create[..], &["-c", "key.ctx"]].concat()).ok();
+    let _ = device.run(&["tpm2_evictcontrol", "-Q", "-C", "o", "-c", "key.ctx", "0x81010001"]).ok();
+    let _ = device.run(&["tpm2_flushcontext", "-t"]).ok();
+    device.write("auth", "its-auth\n");
+    let jwt = |key: &str, more: &[&str]| device.keyrivet(&[&["jwt", "--aud", "x", "--key", key], more].concat());
+    device.mark();
+    for source in ["pin-source=auth".to_owned(), "pin-value=its-auth".into()] {
+        let _ = jwt(&format!("handle:0x81010001?{source}"), &[]).ok();
+    }
+    // As many slashes as may be.
+    let file = format!("/{}", device.path("auth").display());
+    let _ = jwt("handle:0x81010001", &["--pin-file", &file]).ok();
+    assert!(device.attacks().is_empty(), "{:?}", device.attacks());
+    let _ = jwt("handle:0x81010001?pass", &[]).fails_with("the PIN of the key 0x81010001 is needed");
+    let _ = jwt("handle:0x81010001?pin-source=absent", &[]).fails_with("absent: No such file");
+    let refused = jwt("handle:0x81010001?parole=its-auth", &[]).fails_with("what follows the '?'");
+    let _ = refused.says_nothing_of("its-auth");
+    assert!(device.attacks().is_empty(), "{:?}", device.attacks());
+    let _ = jwt("handle:0x81010001", &[]).fails_with("this needs a login").says("?pin-source=");
+}
+
+#[test]
+fn what_cannot_be_written_is_said() {
+    let device = Device::new();
+    let keyrivet = Artefact::Command.path();
+    let keyrivet = keyrivet.to_string_lossy();
+    let to = |place: &str| device.run(&["sh", "-c", &format!("{keyrivet} man {place}")]);
+    let _ = to(">/dev/full").fails_with("standard output: No space left");
+    let _ = to("| true").silent();
+}
+
+#[test]
 fn an_interrupt_at_the_prompt_leaves_the_terminal_as_it_was() {
     let device = Device::new();
     Token::new(&device, "gateway", "123456").generate("rsa:2048", "rsa", "01");

@@ -111,7 +111,7 @@ impl AdoptText {
 impl Config {
     /// Reads the file (`KEYRIVET_CONFIG`, else [`DEFAULT_FILE`] if it is there) and the environment.
     ///
-    /// Errors: [`Error::Config`] for a named file that cannot be read, and for text in it that is not ours.
+    /// Errors: [`Error::Config`] for a file that is named or there and cannot be read, and for text in it that is not ours.
     pub fn load() -> Result<Self> {
         Self::load_with(|_| None)
     }
@@ -125,8 +125,7 @@ impl Config {
     fn from_sources(variable: impl Fn(&str) -> Option<String>, host: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let file = match variable("KEYRIVET_CONFIG").or_else(|| host("config")) {
             Some(path) => read(Path::new(&path))?,
-            None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
-            None => File::default(),
+            None => read_if_there(Path::new(DEFAULT_FILE))?,
         };
         let tcti = variable("KEYRIVET_TCTI")
             .or_else(|| host("tcti"))
@@ -179,6 +178,14 @@ fn read(path: &Path) -> Result<File> {
     let wrong = |reason: &dyn std::fmt::Display| Error::Config(format!("{}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
     toml::from_str(&text).map_err(|error| wrong(&error))
+}
+
+/// A file whose directory may not be searched counts as there: nobody can tell what it says.
+fn read_if_there(path: &Path) -> Result<File> {
+    match path.try_exists() {
+        Ok(false) => Ok(File::default()),
+        Ok(true) | Err(_) => read(path),
+    }
 }
 
 fn user_store(variable: &impl Fn(&str) -> Option<String>) -> Result<PathBuf> {
@@ -241,6 +248,16 @@ mod tests {
         for wrong in ["pcrs = 'x'", "[[adopt]]\ntoken = 't'\nhandle = 5", "[[adopt]]\ntoken = 't'"] {
             assert!(with(wrong, &[("KEYRIVET_STORE", "/s")]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_default_file_may_be_missing_but_not_unreadable() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read_if_there(&folder.path().join("absent")).is_ok());
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        // Root may search any directory, but a file is none.
+        let error = read_if_there(&folder.path().join("file/keyrivet.toml")).map(drop).unwrap_err().to_string();
+        assert!(error.contains("file/keyrivet.toml: Not a directory"), "{error}");
     }
 
     #[test]

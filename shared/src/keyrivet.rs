@@ -66,6 +66,12 @@ impl Keyrivet {
         Ok(tokens)
     }
 
+    /// What [`Self::tokens`] passed over: why each of these tokens cannot be read.
+    pub fn unreadable_tokens(&self) -> Vec<Error> {
+        let serials = self.shared.store.serials().unwrap_or_default();
+        serials.iter().filter_map(|serial| self.token(serial).err()).collect()
+    }
+
     fn readable(&self, serial: &str) -> Option<Arc<Token>> {
         self.token(serial).map_err(|error| log::write(Topic::Error, format_args!("{error}"))).ok()
     }

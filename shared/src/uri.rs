@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
@@ -122,7 +123,7 @@ impl Pkcs11Uri {
         if let Some(pin) = &self.pin_value {
             return Ok(Some(Zeroizing::new(pin.as_bytes().to_vec())));
         }
-        self.pin_source.as_deref().map(pin_in_file).transpose()
+        self.pin_source.as_deref().map(pin_by_source).transpose()
     }
 
     /// Takes one attribute; gives back its name if that is none of the standard's.
@@ -244,8 +245,8 @@ fn kind(name: &str) -> Result<UriType> {
     }
 }
 
-/// The first line of a file, named by its path or as `file:` URI (RFC 8089) of this machine.
-fn pin_in_file(source: &str) -> Result<Zeroizing<Vec<u8>>> {
+/// The PIN in a file that is named by its path or as `file:` URI (RFC 8089) of this machine.
+fn pin_by_source(source: &str) -> Result<Zeroizing<Vec<u8>>> {
     if source.starts_with('|') {
         return Err(Error::Unsupported("a pin-source that is a command: give a file".into()));
     }
@@ -255,6 +256,11 @@ fn pin_in_file(source: &str) -> Result<Zeroizing<Vec<u8>>> {
             if path.is_empty() {
                 return Err(malformed("pin-source names no file"));
             }
+            if source.starts_with("file://") && !path.starts_with('/') {
+                return Err(Error::Unsupported(
+                    "a pin-source on another machine: write file:/PATH or file:///PATH".into(),
+                ));
+            }
             path
         }
         None if source.split('/').next().is_some_and(|first| first.contains(':')) => {
@@ -262,6 +268,11 @@ fn pin_in_file(source: &str) -> Result<Zeroizing<Vec<u8>>> {
         }
         None => source,
     };
+    pin_in_file(Path::new(path))
+}
+
+/// The PIN in a file: its first line.
+pub fn pin_in_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let failed = |source| Error::Store { path: path.into(), source };
     let mut pin = Zeroizing::new(Vec::with_capacity(PIN_FILE_LIMIT as usize));
     let file = std::fs::File::open(path).map_err(failed)?;
@@ -359,5 +370,7 @@ mod tests {
         for source in ["|cat%20/etc/passwd", "https://example.org/pin", "file:", plain.as_str()] {
             assert!(Pkcs11Uri::parse(&format!("pkcs11:?pin-source={source}")).unwrap().pin().is_err(), "{source}");
         }
+        let elsewhere = Pkcs11Uri::parse("pkcs11:?pin-source=file://etc/pin").unwrap().pin().unwrap_err().to_string();
+        assert!(elsewhere.contains("on another machine"), "{elsewhere}");
     }
 }

@@ -45,7 +45,8 @@ pub(crate) struct JwtRequest {
     /// The key: a pkcs11: URI, a key file, or handle:0x81......
     ///
     /// A file holds a TSS2 PRIVATE KEY, or a pkcs11: URI under the label PKCS#11 PROVIDER URI. A token's PIN is taken
-    /// from --pin-file, else from the URI's pin-source, else asked for on the terminal.
+    /// from --pin-file, else from the URI's pin-source, else asked for on the terminal. A handle may be followed by
+    /// ?pin-source=FILE or ?pass, where its key has an authorisation value.
     #[arg(long, value_name = "URI|FILE")]
     pub(crate) key: String,
 

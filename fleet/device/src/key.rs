@@ -23,15 +23,8 @@ pub(crate) fn open(name: &str, pin_file: Option<&Path>) -> Result<Key> {
     if name.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkcs11:")) {
         return by_uri(&keyrivet, &Pkcs11Uri::parse(name)?, pin_file);
     }
-    if let Some(handle) = name.strip_prefix("handle:") {
-        let digits = handle.trim_start_matches("0x");
-        let handle = u32::from_str_radix(digits, 16).ok().filter(|handle| handle >> 24 == 0x81);
-        let handle = handle.ok_or_else(|| Failure::new(format!("'{name}' is not a handle like handle:0x81000002")))?;
-        let mut key = keyrivet.key_from_handle(handle)?;
-        if pin_file.is_some() {
-            key.authorise(pin::find(pin_file, None, name)?);
-        }
-        return Ok(key);
+    if let Some(rest) = name.strip_prefix("handle:") {
+        return by_handle(&keyrivet, rest, pin_file);
     }
     let (label, der) = read(name)?;
     if label == uri::PEM_LABEL {
@@ -49,6 +42,27 @@ pub(crate) fn open(name: &str, pin_file: Option<&Path>) -> Result<Key> {
     Ok(key)
 }
 
+/// The persistent key at a handle, behind which `?pass`, `?pin-source=` or `?pin-value=` may stand, as the provider takes them.
+fn by_handle(keyrivet: &Keyrivet, text: &str, pin_file: Option<&Path>) -> Result<Key> {
+    let (digits, query) = text.split_once('?').map_or((text, None), |(digits, query)| (digits, Some(query)));
+    let handle = u32::from_str_radix(digits.trim_start_matches("0x"), 16).ok().filter(|handle| handle >> 24 == 0x81);
+    // Never the query, which may hold a PIN.
+    let handle =
+        handle.ok_or_else(|| Failure::new(format!("'handle:{digits}' is not a handle like handle:0x81000002")))?;
+    let uri = match query {
+        None | Some("pass") => Pkcs11Uri::default(),
+        Some(query) if query.starts_with("pin-") => Pkcs11Uri::parse(&format!("pkcs11:?{query}"))?,
+        Some(_) => {
+            return Err(Failure::new("what follows the '?' of a handle is pass, pin-source=FILE or pin-value=PIN"));
+        }
+    };
+    let mut key = keyrivet.key_from_handle(handle)?;
+    if pin_file.is_some() || query.is_some() {
+        key.authorise(pin::find(pin_file, Some(&uri), &format!("the key 0x{handle:08x}"))?);
+    }
+    Ok(key)
+}
+
 /// The one private key that a URI names.
 fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Result<Key> {
     if uri.kind.is_some_and(|kind| kind != UriType::PrivateKey) {
@@ -57,7 +71,8 @@ fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Resu
     let tokens = keyrivet.tokens_named(uri)?;
     if tokens.is_empty() {
         let labels: Vec<_> = keyrivet.tokens()?.iter().map(|token| token.info().label.clone()).collect();
-        return Err(missing("token", labels, &format!("the store {}", keyrivet.config().store.display())));
+        let store = format!("the store {}", keyrivet.config().store.display());
+        return Err(missing("token", labels, &store, keyrivet.unreadable_tokens()));
     }
     let mut found = Vec::new();
     for token in &tokens {
@@ -69,12 +84,13 @@ fn by_uri(keyrivet: &Keyrivet, uri: &Pkcs11Uri, pin_file: Option<&Path>) -> Resu
             Ok(token.key(object)?)
         }
         [] => {
-            let mut labels = Vec::new();
+            let (mut labels, mut unreadable) = (Vec::new(), keyrivet.unreadable_tokens());
             for token in &tokens {
+                unreadable.extend(token.unreadable_objects()?);
                 let all = token.find_named(&Pkcs11Uri::default(), Part::PrivateKey)?;
                 labels.extend(all.iter().filter_map(|key| Some(key.attributes(Part::PrivateKey)?.label.clone())));
             }
-            Err(missing("private key", labels, "the token"))
+            Err(missing("private key", labels, "the token", unreadable))
         }
         several => {
             let names = several.iter().map(|(token, object)| {
@@ -94,11 +110,16 @@ fn percent(hex: &str) -> String {
     hex.as_bytes().chunks(2).map(|pair| format!("%{}", String::from_utf8_lossy(pair))).collect()
 }
 
-fn missing(what: &str, there: Vec<String>, place: &str) -> Failure {
-    if there.is_empty() {
-        return Failure::new(format!("no {what} matches the URI: there is none in {place}"));
+/// Says what there is instead, and what may be it but cannot be read.
+fn missing(what: &str, there: Vec<String>, place: &str, unreadable: Vec<Error>) -> Failure {
+    let mut text = match &there[..] {
+        [] => format!("no {what} matches the URI: there is none in {place}"),
+        labels => format!("no {what} matches the URI: in {place} there is '{}'", labels.join("', '")),
+    };
+    for error in unreadable {
+        text.push_str(&format!("\n{error}"));
     }
-    Failure::new(format!("no {what} matches the URI: in {place} there is '{}'", there.join("', '")))
+    Failure::new(text)
 }
 
 fn log_in(token: &Arc<Token>, uri: Option<&Pkcs11Uri>, pin_file: Option<&Path>) -> Result<()> {

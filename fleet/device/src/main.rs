@@ -9,7 +9,8 @@ mod jwt;
 mod key;
 mod pin;
 
-use std::io::Write as _;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -19,16 +20,25 @@ use failure::Result;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(output) => match std::io::stdout().write_all(&output) {
+        Ok(output) => match write(&output) {
             Ok(()) => ExitCode::SUCCESS,
             // Whoever stopped reading wants no explanation.
-            Err(_) => ExitCode::FAILURE,
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::FAILURE,
+            Err(error) => explain(&format!("standard output: {error}")),
         },
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "keyrivet: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => explain(&failure),
     }
+}
+
+fn write(output: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    stdout.write_all(output)?;
+    stdout.flush()
+}
+
+fn explain(failure: &dyn Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "keyrivet: {failure}");
+    ExitCode::FAILURE
 }
 
 /// Does what was asked for, and answers what belongs on the standard output.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use keyrivet_core::uri::Pkcs11Uri;
+use keyrivet_core::uri::{self, Pkcs11Uri};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -16,9 +16,7 @@ const LONGEST: usize = 4096;
 /// The PIN in the file, else that of the URI, else the one typed for `what`.
 pub(crate) fn find(file: Option<&Path>, uri: Option<&Pkcs11Uri>, what: &str) -> Result<Zeroizing<Vec<u8>>> {
     if let Some(path) = file {
-        let path = path.to_str().ok_or_else(|| Failure::new("the name of the PIN file is not UTF-8"))?;
-        let source = Pkcs11Uri { pin_source: Some(format!("file:{path}")), ..Pkcs11Uri::default() };
-        return Ok(source.pin()?.unwrap_or_default());
+        return Ok(uri::pin_in_file(path)?);
     }
     match uri.map(Pkcs11Uri::pin).transpose()?.flatten() {
         Some(pin) => Ok(pin),

@@ -217,6 +217,13 @@ impl Token {
         Ok(self.directory.candidates(query)?.into_iter().filter_map(readable).collect())
     }
 
+    /// What [`Self::find`] passed over, whatever it looked for: why each of these objects cannot be read.
+    pub fn unreadable_objects(&self) -> Result<Vec<Error>> {
+        let ids = self.directory.candidates(&Query::default())?;
+        let errors = ids.into_iter().filter_map(|id| self.object(id).err());
+        Ok(errors.filter(|error| !matches!(error, Error::NotFound(_))).collect())
+    }
+
     /// One object, as it is in the store now.
     pub fn object(&self, id: ObjectId) -> Result<Arc<Object>> {
         let stamp = self.directory.stamp(id).inspect_err(|_| self.forget(id))?;
