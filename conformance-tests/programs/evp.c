@@ -1,12 +1,14 @@
 /*
  * A program that knows OpenSSL's EVP only, for tests: what it is told to do with a key, it does and checks.
- * usage: evp KEY sign|decrypt|derive|threads|fork|families      KEY is anything that OSSL_STORE_open takes
+ * usage: evp KEY sign|decrypt|derive|chain|once|threads|fork|families      KEY is anything that OSSL_STORE_open takes
  */
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/ssl.h>
 #include <openssl/store.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +142,101 @@ static void derive(EVP_PKEY *key)
     EVP_PKEY_free(public);
 }
 
+static X509 *certificate(EVP_PKEY *key, const char *name, X509 *issuer)
+{
+    X509 *made = X509_new();
+    X509_EXTENSION *authority = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE");
+
+    CHECK(X509_set_version(made, X509_VERSION_3) == 1);
+    CHECK(X509_NAME_add_entry_by_NID(X509_get_subject_name(made), NID_commonName, MBSTRING_ASC,
+                                     (const unsigned char *)name, -1, -1, 0) == 1);
+    CHECK(X509_set_issuer_name(made, X509_get_subject_name(issuer != NULL ? issuer : made)) == 1);
+    CHECK(X509_gmtime_adj(X509_getm_notBefore(made), -60) != NULL);
+    CHECK(X509_gmtime_adj(X509_getm_notAfter(made), 3600) != NULL);
+    CHECK(X509_add_ext(made, authority, -1) == 1);
+    CHECK(X509_set_pubkey(made, key) == 1);
+    CHECK(X509_sign(made, key, EVP_sha256()) > 0);
+    X509_EXTENSION_free(authority);
+    return made;
+}
+
+/* The certificates still hold the very key that they were made with. */
+static void chain(EVP_PKEY *key)
+{
+    X509 *root = certificate(key, "root", NULL), *leaf = certificate(key, "leaf", root);
+    X509_STORE *trusted = X509_STORE_new();
+    X509_STORE_CTX *context = X509_STORE_CTX_new();
+
+    CHECK(X509_STORE_add_cert(trusted, root) == 1);
+    CHECK(X509_STORE_CTX_init(context, trusted, leaf, NULL) == 1);
+    if (X509_verify_cert(context) != 1)
+        fail(X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)), __LINE__);
+    X509_STORE_CTX_free(context);
+    X509_STORE_free(trusted);
+    X509_free(leaf);
+    X509_free(root);
+}
+
+/* Nobody gets the private part of a key. */
+static void stays(EVP_PKEY *made)
+{
+    OSSL_PARAM *parts = NULL;
+
+    CHECK(made != NULL);
+    CHECK(EVP_PKEY_todata(made, EVP_PKEY_PUBLIC_KEY, &parts) == 1);
+    OSSL_PARAM_free(parts);
+    CHECK(EVP_PKEY_todata(made, EVP_PKEY_KEYPAIR, &parts) != 1);
+}
+
+/* Nor is it saved, where it is not in the TPM. */
+static void stays_in_memory(EVP_PKEY *made)
+{
+    stays(made);
+    CHECK(i2d_PrivateKey(made, NULL) <= 0);
+    ERR_clear_error();
+}
+
+/* Keys that are used once, for a handshake or a message. */
+static void once(EVP_PKEY *key)
+{
+    static const char OURS[] = "provider=keyrivet";
+    unsigned char secret[128], same[128];
+    SSL_CTX *tls = SSL_CTX_new(TLS_method());
+    EVP_PKEY *public = public_of(key), *peer = NULL, *made = NULL, *point;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "EC", OURS);
+    OSSL_PARAM *parts = NULL;
+
+    CHECK(tls != NULL);
+    /* Under libssl's own name of the group, and under the usual one, which libssl of OpenSSL 3.5 takes. */
+    made = EVP_PKEY_Q_keygen(NULL, OURS, "EC", "keyrivet-tls-secp256r1");
+    stays_in_memory(made);
+    point = public_of(made);
+    CHECK(agree(key, point, secret, sizeof secret) == 32 && agree(made, public, same, sizeof same) == 32);
+    CHECK(memcmp(secret, same, 32) == 0);
+    EVP_PKEY_free(made);
+    EVP_PKEY_free(point);
+    made = EVP_PKEY_Q_keygen(NULL, OURS, "EC", "P-256");
+    stays(made);
+    EVP_PKEY_free(made);
+    /* After the model of a peer's. */
+    CHECK(EVP_PKEY_todata(public, EVP_PKEY_PUBLIC_KEY, &parts) == 1);
+    CHECK(EVP_PKEY_fromdata_init(context) == 1);
+    CHECK(EVP_PKEY_fromdata(context, &peer, EVP_PKEY_PUBLIC_KEY, parts) == 1);
+    EVP_PKEY_CTX_free(context);
+    context = EVP_PKEY_CTX_new_from_pkey(NULL, peer, OURS);
+    made = NULL;
+    CHECK(EVP_PKEY_keygen_init(context) == 1);
+    CHECK(EVP_PKEY_keygen(context, &made) == 1);
+    stays_in_memory(made);
+    CHECK(agree(made, public, secret, sizeof secret) == 32);
+    EVP_PKEY_free(made);
+    EVP_PKEY_CTX_free(context);
+    OSSL_PARAM_free(parts);
+    EVP_PKEY_free(peer);
+    EVP_PKEY_free(public);
+    SSL_CTX_free(tls);
+}
+
 static void sign_often(EVP_PKEY *key)
 {
     for (int i = 0; i < SIGNATURES; i++)
@@ -224,6 +321,7 @@ int main(int count, char **arguments)
         void (*work)(EVP_PKEY *);
     } JOBS[] = {
         { "sign", sign }, { "decrypt", decrypt }, { "derive", derive },
+        { "chain", chain }, { "once", once },
         { "threads", in_threads }, { "fork", in_children },
         { "families", in_families },
     };

@@ -23,6 +23,25 @@ fn it_signs_decrypts_and_derives() {
 }
 
 #[test]
+fn it_verifies_a_chain_of_certificates_that_hold_the_key_itself() {
+    for kind in [RSA, EC] {
+        let program = Program::new(kind, Hold::ToTheEnd);
+        program.each(|key, activation| {
+            let (_, commands) = program.run(key, activation, "chain");
+            assert_eq!(commands.iter().filter(|name| *name == "Sign").count(), 2, "{}: {commands:?}", key.reference);
+        });
+    }
+}
+
+#[test]
+fn keys_that_are_used_once_are_given_to_nobody() {
+    let program = Program::new(EC, Hold::ToTheEnd);
+    program.each(|key, activation| {
+        let _ = program.run(key, activation, "once");
+    });
+}
+
+#[test]
 fn four_threads_sign_with_one_key() {
     for kind in [RSA, EC] {
         let program = Program::new(kind, Hold::Default);
@@ -63,7 +82,8 @@ impl Program {
     fn new(kind: Kind, hold: Hold) -> Self {
         let matrix = Matrix::new(kind, hold);
         matrix.device.write("evp.c", SOURCE);
-        let _ = matrix.device.run(&["cc", "-Wall", "-Werror", "-o", "evp", "evp.c", "-lcrypto", "-pthread"]).ok();
+        let _ =
+            matrix.device.run(&["cc", "-Wall", "-Werror", "-o", "evp", "evp.c", "-lssl", "-lcrypto", "-pthread"]).ok();
         Self { matrix }
     }
 

@@ -42,6 +42,25 @@ fn pss_salts_of_any_length_are_signed_and_labelled() {
 }
 
 #[test]
+fn keys_with_exponents_that_we_cannot_use_are_left_to_other_providers() {
+    let device = Device::new();
+    let make =
+        "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -pkeyopt rsa_keygen_pubexp:1099511627777 -out key.pem";
+    let _ = plain_openssl(&device, make).ok();
+    let _ = plain_openssl(&device, "pkey -in key.pem -pubout -out key.pub").ok();
+    let _ = plain_openssl(&device, "req -x509 -new -key key.pem -subj /CN=x -days 2 -out key.crt").ok();
+    let _ = plain_openssl(&device, "dgst -sha256 -sign key.pem -out signature key.pub").ok();
+    device.write("data", "a secret");
+    for activation in ALL {
+        let run = |line: &str| activation.openssl(&device, line).ok();
+        let _ = run("dgst -sha256 -verify key.pub -signature signature key.pub").says("Verified OK");
+        let _ = run("verify -CAfile key.crt key.crt").says("OK");
+        let _ = run("pkeyutl -encrypt -pubin -inkey key.pub -in data -out secret");
+        let _ = plain_openssl(&device, "pkeyutl -decrypt -inkey key.pem -in secret").ok().says("a secret");
+    }
+}
+
+#[test]
 fn cms_messages_are_signed_with_pss_and_say_so() {
     let device = device_with(RSA);
     let certify = "req -x509 -new -key key.pem -subj /CN=x -days 2 -out key.crt";

@@ -87,7 +87,7 @@ impl Family {
             Descriptor::new(OSSL_PKEY_PARAM_RSA_E, Kind::Unsigned),
             Descriptor::END,
         ];
-        static EC: [Descriptor; 14] = [
+        static EC: [Descriptor; 15] = [
             Descriptor::new(OSSL_PKEY_PARAM_BITS, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_SECURITY_BITS, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_MAX_SIZE, Kind::Integer),
@@ -97,6 +97,7 @@ impl Family {
             Descriptor::new(OSSL_PKEY_PARAM_EC_FIELD_TYPE, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_EC_ENCODING, Kind::Text),
             Descriptor::new(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, Kind::Text),
+            Descriptor::new(OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, Kind::Integer),
             Descriptor::new(OSSL_PKEY_PARAM_PUB_KEY, Kind::Octets),
             Descriptor::new(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, Kind::Octets),
             Descriptor::new(OSSL_PKEY_PARAM_EC_PUB_X, Kind::Unsigned),
@@ -268,12 +269,16 @@ impl ProviderKey {
         }
     }
 
+    /// Whether it has its private part: in the TPM, or that of a handshake's key.
+    fn is_private(&self) -> bool {
+        matches!(self.material, Material::Private(_) | Material::Ephemeral(_))
+    }
+
     /// Whether all the parts of a selection are there.
     pub(crate) fn has(&self, selection: u32) -> bool {
         let lacks = |part, there: bool| selection & part != 0 && !there;
         let parameters = self.family != Family::Ec || self.curve().is_some();
-        let private = matches!(self.material, Material::Private(_) | Material::Ephemeral(_));
-        !(lacks(OSSL_KEYMGMT_SELECT_PRIVATE_KEY, private)
+        !(lacks(OSSL_KEYMGMT_SELECT_PRIVATE_KEY, self.is_private())
             || lacks(OSSL_KEYMGMT_SELECT_PUBLIC_KEY, self.public_key().is_some())
             || lacks(OSSL_KEYMGMT_SELECT_DOMAIN_PARAMETERS, parameters))
     }
@@ -291,13 +296,9 @@ impl ProviderKey {
 
     /// A copy of the parts of a selection.
     pub(crate) fn duplicate(&self, selection: u32) -> Self {
-        let material = match (&self.material, self.public_key()) {
-            (Material::Private(_) | Material::Ephemeral(_), _) if selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0 => {
-                self.material.clone()
-            }
-            (_, Some(public_key)) if selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY != 0 => {
-                Material::Public(public_key.clone())
-            }
+        let material = match self.public_key() {
+            _ if self.is_private() && selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0 => self.material.clone(),
+            Some(public_key) if selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY != 0 => Material::Public(public_key.clone()),
             _ if selection & OSSL_KEYMGMT_SELECT_DOMAIN_PARAMETERS != 0 => {
                 self.curve().map_or(Material::Empty, Material::Curve)
             }
@@ -306,7 +307,8 @@ impl ProviderKey {
         Self { material, provider: Arc::clone(&self.provider), limits: self.pss_limits(), ..*self }
     }
 
-    /// Takes a public key, or a curve. Private keys made elsewhere stay where they are: says no to them.
+    /// Takes a public key, or a curve. Private keys made elsewhere stay where they are: says no to them. Refuses public
+    /// keys that nothing can be done with here, so that OpenSSL leaves them to other providers.
     pub(crate) fn import(&mut self, selection: u32, params: &Params<'_>) -> Result<bool> {
         self.material = match self.family {
             Family::Rsa | Family::RsaPss => {
@@ -320,7 +322,9 @@ impl ProviderKey {
                 if self.family == Family::RsaPss {
                     self.limits = imported_limits(params)?;
                 }
-                Material::Public(PublicKey::rsa(&modulus.big_number()?, &exponent.big_number()?)?)
+                let key = PublicKey::rsa(&modulus.big_number()?, &exponent.big_number()?)?;
+                key.check()?;
+                Material::Public(key)
             }
             Family::Ec => {
                 let (Some(group), None) =
@@ -339,11 +343,12 @@ impl ProviderKey {
         Ok(true)
     }
 
-    /// The key for another provider. `None` for everything that takes in a private key of the TPM.
+    /// The key for another provider. `None` for everything that takes in a private key, also that of a handshake (see
+    /// `tls`).
     ///
-    /// That is no error: OpenSSL asks the first provider of a signature for the whole key before it asks ours.
+    /// That is no error: OpenSSL offers the whole key to the first provider of an operation before it comes to ours.
     pub(crate) fn export(&self, selection: u32) -> Option<ParamList> {
-        if self.private_key().is_some() && selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0 {
+        if self.is_private() && selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0 {
             return None;
         }
         let list = ParamList::default();
@@ -362,13 +367,7 @@ impl ProviderKey {
             (Some(PublicKey::Ec { curve, point }), _) => {
                 let list = list.text(OSSL_PKEY_PARAM_GROUP_NAME, curve.name());
                 let with_point = selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY != 0;
-                let list = if with_point { list.octets(OSSL_PKEY_PARAM_PUB_KEY, point) } else { list };
-                Some(match &self.material {
-                    Material::Ephemeral(key) if selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0 => {
-                        list.big_number(OSSL_PKEY_PARAM_PRIV_KEY, key.secret())
-                    }
-                    _ => list,
-                })
+                Some(if with_point { list.octets(OSSL_PKEY_PARAM_PUB_KEY, point) } else { list })
             }
             (None, Some(curve)) => Some(list.text(OSSL_PKEY_PARAM_GROUP_NAME, curve.name())),
             (None, None) => None,
@@ -394,6 +393,8 @@ impl ProviderKey {
             answers.answer(OSSL_PKEY_PARAM_EC_FIELD_TYPE, Value::Text(c"prime-field"))?;
             answers.answer(OSSL_PKEY_PARAM_EC_ENCODING, Value::Text(c"named_curve"))?;
             answers.answer(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, Value::Text(c"uncompressed"))?;
+            // X509_verify_cert asks this of each key on a curve.
+            answers.answer(OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, Value::Number(0))?;
             answers.answer(OSSL_PKEY_PARAM_BITS, Value::Number(curve.bits() as u64))?;
             answers.answer(OSSL_PKEY_PARAM_SECURITY_BITS, Value::Number(curve.security_bits() as u64))?;
             let size = ecdsa_signature_der_max_length(curve);

@@ -58,7 +58,7 @@ impl Provider {
 
     /// Whether a key on a curve without further wishes may be for a handshake; see `tls`.
     pub(crate) fn may_make_keys_for_tls(&self) -> bool {
-        self.serves_tls.load(Ordering::Relaxed) && self.core.version() > (3, 0)
+        self.serves_tls.load(Ordering::Relaxed) && self.core.version() >= (3, 5)
     }
 
     /// Gives up whatever is held at the TPM.

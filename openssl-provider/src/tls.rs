@@ -8,6 +8,9 @@
 //! else is said is taken to be for a handshake, once libssl has asked for our groups; `parent` or `uri` says otherwise.
 //!
 //! Keys made after the model of a peer's public key, as CMS makes them, are of software too.
+//!
+//! The private part is given to nobody. Whoever comes by such a key unawares must not save it for one of the TPM, and key
+//! agreement does not need it elsewhere: libcrypto comes back to the provider that made the key.
 
 use std::sync::Arc;
 
@@ -69,6 +72,7 @@ pub(crate) fn curve_of_group(internal: &str) -> Option<Curve> {
 /// A key for one handshake.
 #[derive(Clone)]
 pub(crate) struct Ephemeral {
+    /// The private number, big-endian.
     secret: Arc<Zeroizing<Vec<u8>>>,
     public_key: PublicKey,
 }
@@ -116,11 +120,6 @@ impl Ephemeral {
         })
     }
 
-    /// The private number, big-endian.
-    pub(crate) fn secret(&self) -> &[u8] {
-        &self.secret
-    }
-
     /// The public key.
     pub(crate) fn public_key(&self) -> &PublicKey {
         &self.public_key
@@ -139,7 +138,7 @@ mod tests {
     fn every_curve_has_ephemeral_keys_and_no_two_are_equal() {
         for curve in Curve::all() {
             let (one, other) = (Ephemeral::generate(curve).unwrap(), Ephemeral::generate(curve).unwrap());
-            assert_ne!(one.secret(), other.secret());
+            assert_ne!(one.secret, other.secret);
             assert!(matches!(one.public_key(), PublicKey::Ec { curve: its, .. } if *its == curve));
             let point = |key: &Ephemeral| match key.public_key() {
                 PublicKey::Ec { point, .. } => point.clone(),

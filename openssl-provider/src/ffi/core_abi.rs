@@ -182,6 +182,7 @@ pub const OSSL_PKEY_PARAM_PRIV_KEY: &::core::ffi::CStr = c"priv";
 pub const OSSL_PKEY_PARAM_EC_PUB_X: &::core::ffi::CStr = c"qx";
 pub const OSSL_PKEY_PARAM_EC_PUB_Y: &::core::ffi::CStr = c"qy";
 pub const OSSL_PKEY_PARAM_EC_FIELD_TYPE: &::core::ffi::CStr = c"field-type";
+pub const OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS: &::core::ffi::CStr = c"decoded-from-explicit";
 pub const OSSL_PKEY_PARAM_USE_COFACTOR_ECDH: &::core::ffi::CStr = c"use-cofactor-flag";
 pub const OSSL_PKEY_PARAM_RSA_N: &::core::ffi::CStr = c"n";
 pub const OSSL_PKEY_PARAM_RSA_E: &::core::ffi::CStr = c"e";
