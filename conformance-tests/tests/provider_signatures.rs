@@ -2,8 +2,14 @@
 
 mod activation;
 
+use std::time::Instant;
+
 use activation::{ALL, Activation, plain_openssl};
 use conformance_tests::{Device, Token};
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::rsa::Padding;
+use openssl::sign::Verifier;
 
 const RSA: [&str; 2] = ["RSA", "rsa_keygen_bits:2048"];
 
@@ -39,6 +45,30 @@ fn pss_salts_of_any_length_are_signed_and_labelled() {
     let _ = text.says("verify OK").says("rsassaPss").says("Salt Length: 0x14");
     let long = "dgst -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:223 -sign key.pem -out s key.pem";
     let _ = Activation::DefaultFirst.openssl(&device, long).fails_with("the salt is too long for this key");
+}
+
+// The salt's length can be read from the signature: nothing has to be tried.
+#[test]
+fn a_wrong_pss_signature_is_refused_as_fast_as_a_good_one_is_accepted() {
+    let device = device_with(RSA);
+    let pss = "dgst -sha256 -sigopt rsa_padding_mode:pss";
+    let _ = Activation::DefaultFirst.openssl(&device, &format!("{pss} -sign key.pem -out signature key.pub")).ok();
+    let wrong = "openssl.cnf";
+    device.enter();
+    let _providers = ["keyrivet", "default"].map(|name| openssl::provider::Provider::load(None, name).unwrap());
+    let key = PKey::public_key_from_pem(&device.read("key.pub")).unwrap();
+    let signature = device.read("signature");
+    let verify = |file: &str| {
+        let (content, started) = (device.read(file), Instant::now());
+        let mut verifier = Verifier::new(MessageDigest::sha256(), &key).unwrap();
+        verifier.set_rsa_padding(Padding::PKCS1_PSS).unwrap();
+        assert_eq!(verifier.verify_oneshot(&signature, &content).is_ok_and(|good| good), file != wrong);
+        started.elapsed()
+    };
+    // The shortest of some, for the machine may be busy.
+    let shortest = |file| (0..10).map(|_| verify(file)).min().expect("there are some");
+    let (good, bad) = (shortest("key.pub"), shortest(wrong));
+    assert!(bad < 20 * good, "{good:?} {bad:?}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl RsaSettings {
 }
 
 /// The longest salt (RFC 8017, 9.1.1 step 3).
-pub(crate) fn max_salt(key: &PublicKey, hash: HashAlgorithm) -> usize {
+fn max_salt(key: &PublicKey, hash: HashAlgorithm) -> usize {
     (key.bits() - 1).div_ceil(8).saturating_sub(hash.digest_length() + 2)
 }
 

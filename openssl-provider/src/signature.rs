@@ -16,7 +16,7 @@ use crate::ffi::later_abi::OSSL_SIGNATURE_PARAM_SIGNATURE;
 use crate::ffi::params::{Answers, Descriptor, Kind, Params, Value};
 use crate::key::{Family, Material, ProviderKey, PssLimits, hash_by_name, hash_name};
 use crate::provider::Provider;
-use crate::rsa_settings::{Padding, RsaSettings, Salt, max_salt};
+use crate::rsa_settings::{Padding, RsaSettings, Salt};
 
 /// What is done with the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,13 +228,7 @@ impl Signature {
         match scheme {
             SignatureScheme::RsaPss { hash, .. } if self.rsa.salt == Salt::Auto => {
                 let least = self.limits().map_or(0, |limits| limits.salt_length);
-                let lengths = (least..=max_salt(key, hash)).rev();
-                let mut lengths =
-                    std::iter::once(hash.digest_length()).filter(|length| *length >= least).chain(lengths);
-                let any = lengths.any(|salt_length| {
-                    key.verify(SignatureScheme::RsaPss { hash, salt_length }, &digest, signature).is_ok()
-                });
-                if any { Ok(()) } else { Err(Error::SignatureInvalid) }
+                key.verify_pss(hash, least, &digest, signature)
             }
             _ => key.verify(scheme, &digest, signature),
         }

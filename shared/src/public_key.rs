@@ -215,6 +215,18 @@ impl PublicKey {
         if verified { Ok(()) } else { Err(Error::SignatureInvalid) }
     }
 
+    /// Verifies a PSS signature over `digest` whose salt may have any length from `least` bytes on.
+    ///
+    /// Errors: those of [`Self::verify`].
+    pub fn verify_pss(&self, hash: HashAlgorithm, least: usize, digest: &[u8], signature: &[u8]) -> Result<()> {
+        check_digest(hash, digest)?;
+        let (block, bits) = (self.recover(signature)?, self.bits());
+        match rsa_padding::pss_salt_length(&block, hash, bits) {
+            Some(length) if length >= least && rsa_padding::is_pss_block(&block, hash, digest, length, bits) => Ok(()),
+            _ => Err(Error::SignatureInvalid),
+        }
+    }
+
     /// The RSA public operation on a signature: the block that was signed, as long as the modulus.
     pub fn recover(&self, signature: &[u8]) -> Result<Vec<u8>> {
         let Self::Rsa { modulus, exponent } = self else {
@@ -387,6 +399,21 @@ mod tests {
             assert!(matches!(key.verify(scheme, &digest, &signature[1..]), Err(Error::SignatureInvalid)));
             assert!(matches!(key.verify(scheme, &digest[1..], signature), Err(Error::DataInvalid(_))));
         }
+    }
+
+    #[test]
+    fn a_pss_signature_verifies_whatever_its_salts_length_if_that_is_long_enough() {
+        let (key, hash) = (PublicKey::from_spki_der(RSA).unwrap(), HashAlgorithm::Sha384);
+        let signature: &[u8] = include_bytes!("../tests/data/rsa2048.pss-sha384-20");
+        let verify = |least, text, signature| key.verify_pss(hash, least, &hash.digest(text), signature);
+        verify(0, b"abc", signature).unwrap();
+        verify(20, b"abc", signature).unwrap();
+        assert!(matches!(verify(21, b"abc", signature), Err(Error::SignatureInvalid)));
+        assert!(matches!(verify(0, b"abd", signature), Err(Error::SignatureInvalid)));
+        assert!(matches!(verify(0, b"abc", &[1; 256]), Err(Error::SignatureInvalid)));
+        let pkcs1 = include_bytes!("../tests/data/rsa2048.sha256");
+        assert!(matches!(verify(0, b"abc", pkcs1), Err(Error::SignatureInvalid)));
+        assert!(matches!(key.verify_pss(hash, 0, &[7; 32], signature), Err(Error::DataInvalid(_))));
     }
 
     #[test]
