@@ -98,10 +98,7 @@ fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
         let mut reached = [0];
         stdout.read_exact(&mut reached).expect("the client goes on");
         assert_eq!(reached, stage.as_bytes());
-        let core = device.path(&format!("core-{stage}"));
-        let name = core.to_str().unwrap();
-        let _ = device.run(&["gcore", "-o", name, &client.id().to_string()]).ok();
-        dumps.push((stage, device.read(&format!("core-{stage}.{}", client.id()))));
+        dumps.push((stage, core_dump(&device, client.id())));
         stdin.write_all(b"g").unwrap();
     }
     assert!(client.wait().unwrap().success());
@@ -121,6 +118,51 @@ fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
             assert!(!found(&dump, value), "the {name} is in the core dump at '{stage}'");
         }
     }
+}
+
+/// A program that reads a key file, and says when it has.
+const READER: &str = r#"
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    char go;
+    FILE *file = fopen(words[1], "r");
+    EVP_PKEY *key = PEM_read_PrivateKey(file, 0, 0, 0);
+    if (key == 0) return 1;
+    fclose(file);
+    write(1, "r", 1);
+    read(0, &go, 1);
+    return 0;
+}
+"#;
+
+// The file's base64 is another matter: it stays where libc reads files.
+#[test]
+fn the_pin_of_a_uri_file_is_in_no_core_dump_after_the_key_was_read() {
+    const PIN: &str = "a-very-findable-PIN";
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", PIN);
+    token.generate("EC:prime256v1", "ec", "01");
+    device.wrap_uri(&format!("pkcs11:token=gateway;object=ec;type=private?pin-value={PIN}"), "key.pem");
+    device.write("reader.c", READER);
+    let _ = device.run(&["cc", "-O1", "-w", "-o", "reader", "reader.c", "-lcrypto"]).ok();
+    let mut command = device.command("./reader");
+    command.env("OPENSSL_CONF", device.openssl_conf()).arg("key.pem");
+    let mut reader = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    reader.stdout.as_mut().unwrap().read_exact(&mut [0]).expect("the key is read");
+    let dump = core_dump(&device, reader.id());
+    reader.stdin.take().unwrap().write_all(b"g").unwrap();
+    assert!(reader.wait().unwrap().success());
+    assert!(found(&dump, b"keyrivet"), "the dump is of our program");
+    assert!(!found(&dump, PIN.as_bytes()), "the PIN is in the core dump");
+}
+
+/// The memory of a process.
+fn core_dump(device: &Device, process: u32) -> Vec<u8> {
+    let name = device.path("core");
+    let _ = device.run(&["gcore", "-o", name.to_str().unwrap(), &process.to_string()]).ok();
+    device.read(&format!("core.{process}"))
 }
 
 /// What a token's file says.

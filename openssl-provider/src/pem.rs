@@ -1,6 +1,7 @@
 //! One PEM block out of a stream (RFC 7468), and no line more: what follows it is the next reader's.
 
 use keyrivet_core::{Error, Result, pem};
+use zeroize::Zeroizing;
 
 use crate::ffi::core::Bio;
 
@@ -10,11 +11,11 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// A block as it stands in its file.
+/// A block as it stands in its file. It may hold a PIN.
 pub(crate) struct Block {
     /// What it says to be.
     pub(crate) label: String,
-    text: String,
+    lines: Vec<Zeroizing<String>>,
     complete: bool,
 }
 
@@ -32,23 +33,27 @@ impl Block {
                 break (label, line);
             }
         };
-        let mut block = Self { label, text: trimmed(&begin), complete: false };
-        while !block.complete && block.text.len() < LIMIT {
+        let mut block = Self { label, lines: vec![trimmed(&begin)], complete: false };
+        let mut length = begin.len();
+        while !block.complete && length < LIMIT {
             let Some(line) = bio.line() else { break };
+            length += line.len();
             block.complete = self::label(&line, END).is_some();
-            block.text.push('\n');
-            block.text.push_str(&trimmed(&line));
+            block.lines.push(trimmed(&line));
         }
         Some(block)
     }
 
     /// The bytes in the block.
-    pub(crate) fn decode(&self, what: &'static str) -> Result<Vec<u8>> {
+    pub(crate) fn decode(&self, what: &'static str) -> Result<Zeroizing<Vec<u8>>> {
         let malformed = |reason: String| Error::Malformed { what, reason };
         if !self.complete {
             return Err(malformed("its PEM block has no end".into()));
         }
-        let (label, content) = pem::decode(&self.text).map_err(|error| malformed(error.to_string()))?;
+        let lines: Vec<&str> = self.lines.iter().map(|line| line.as_str()).collect();
+        let text = Zeroizing::new(lines.join("\n"));
+        let (label, content) = pem::decode(&text).map_err(|error| malformed(error.to_string()))?;
+        let content = Zeroizing::new(content);
         if label == self.label { Ok(content) } else { Err(malformed("its PEM block's label is odd".into())) }
     }
 }
@@ -59,6 +64,6 @@ fn label(line: &[u8], with: &str) -> Option<String> {
     Some(line.strip_prefix(with)?.strip_suffix(DASHES)?.to_owned())
 }
 
-fn trimmed(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).trim_end().to_owned()
+fn trimmed(line: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(String::from_utf8_lossy(line).trim_end().to_owned())
 }

@@ -1,24 +1,28 @@
 //! PEM blocks as all kinds of tools write them (RFC 7468).
 
+use zeroize::Zeroizing;
+
 use crate::error::{Error, Result};
 
 /// What every line of base64 has where `der` reads it.
 const WIDTH: usize = 64;
 
 /// The label and the bytes of a block, given from its BEGIN line on; what comes after its END line is not looked at. Lines
-/// may be of any length: "Parsers MAY handle other line sizes" (RFC 7468, 2).
+/// may be of any length: "Parsers MAY handle other line sizes" (RFC 7468, 2). A URI in it may have a PIN: what is
+/// copied of it here is wiped.
 pub fn decode(block: &str) -> Result<(String, Vec<u8>)> {
     let malformed = |reason: &dyn std::fmt::Display| Error::malformed("PEM block", reason);
     let lines: Vec<_> = block.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.iter().position(|line| line.starts_with("-----END ")).unwrap_or_default();
     let Some([begin, body @ .., end]) = lines.get(..=last) else { return Err(malformed(&"it has no end")) };
-    let body = body.concat();
+    let body = Zeroizing::new(body.concat());
     if !body.is_ascii() {
         return Err(malformed(&"it is not base64"));
     }
-    let lines = body.as_bytes().chunks(WIDTH).map(String::from_utf8_lossy);
-    let text = [begin.to_string()].into_iter().chain(lines.map(String::from)).chain([end.to_string(), String::new()]);
-    let text = text.collect::<Vec<_>>().join("\n");
+    // Of ASCII, so it can be cut anywhere.
+    let lines = (0..body.len()).step_by(WIDTH).map(|at| &body[at..body.len().min(at + WIDTH)]);
+    let text = [*begin].into_iter().chain(lines).chain([*end, ""]);
+    let text = Zeroizing::new(text.collect::<Vec<_>>().join("\n"));
     let (label, content) = der::pem::decode_vec(text.as_bytes()).map_err(|error| malformed(&error))?;
     Ok((label.to_owned(), content))
 }

@@ -4,6 +4,8 @@ use std::ffi::{CString, c_char};
 use std::panic::Location;
 use std::ptr;
 
+use zeroize::Zeroizing;
+
 use super::core_abi::*;
 use super::dispatch::text;
 use super::params::Descriptor;
@@ -136,20 +138,25 @@ impl<'a> Bio<'a> {
     }
 
     /// The next line with its end, or a piece of a very long one; `None` at the end.
-    pub(crate) fn line(&mut self) -> Option<Vec<u8>> {
+    ///
+    /// What is read may hold a PIN.
+    pub(crate) fn line(&mut self) -> Option<Zeroizing<Vec<u8>>> {
         let gets = self.core.bio_gets?;
-        let mut line = [0_u8; 512];
+        let mut line = Zeroizing::new(vec![0_u8; 512]);
         // SAFETY: the buffer is as long as is said.
         let length = unsafe { gets(self.bio, line.as_mut_ptr().cast::<c_char>(), line.len() as i32) };
-        let length = usize::try_from(length).ok().filter(|&length| length > 0)?;
-        line.get(..length).map(<[u8]>::to_vec)
+        let length = usize::try_from(length).ok().filter(|&length| length > 0 && length <= line.len())?;
+        line.truncate(length);
+        Some(line)
     }
 
     /// Everything up to the end, `None` if that is more than `limit` bytes.
-    pub(crate) fn rest(&mut self, limit: usize) -> Option<Vec<u8>> {
+    ///
+    /// What is read may hold a PIN.
+    pub(crate) fn rest(&mut self, limit: usize) -> Option<Zeroizing<Vec<u8>>> {
         let read = self.core.bio_read?;
-        let mut content = Vec::new();
-        let mut piece = [0_u8; 4096];
+        let mut content = Zeroizing::new(Vec::new());
+        let mut piece = Zeroizing::new([0_u8; 4096]);
         loop {
             let mut length = 0;
             // SAFETY: the buffer is as long as is said, and the core writes no more than that.
@@ -157,7 +164,8 @@ impl<'a> Bio<'a> {
             if more != 1 || length == 0 {
                 return Some(content);
             }
-            content.extend_from_slice(piece.get(..length)?);
+            // A vector that grows by itself leaves its old bytes behind.
+            content = Zeroizing::new([content.as_slice(), piece.get(..length)?].concat());
             if content.len() > limit {
                 return None;
             }
