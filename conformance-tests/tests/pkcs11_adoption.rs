@@ -277,3 +277,23 @@ fn a_wrong_authorisation_value_is_told_from_damage() {
     std::fs::remove_file(path).unwrap();
     let _ = token.tool(&sign).ok();
 }
+
+/// What only its own authValue may read cannot be tried without spending what the TPM counts for everybody's PINs.
+#[test]
+fn an_nv_index_of_which_wrong_tries_count_is_not_tried() {
+    let device = Device::new();
+    let _ = Token::new(&device, "dev", client::PIN);
+    let attributes = ["-s", "64", "-a", "authread|ownerwrite", "-p", "its own", "0x1500003"];
+    let _ = device.run(&[&["tpm2_nvdefine", "-Q", "-C", "o"], &attributes[..]].concat()).ok();
+    let _ = device.run(&["tpm2_nvwrite", "-Q", "-C", "o", "-i", "/etc/hostname", "0x1500003"]).ok();
+    configure(&device, &adopt("dev", "0x1500003", "label = 'its own'"));
+    device.mark();
+    let client = Client::of(device, client::PIN);
+    assert_eq!(client.session.find_objects(&[Attribute::Class(ObjectClass::CERTIFICATE)]).unwrap(), []);
+    assert_eq!(client.device.attacks(), Vec::<String>::new());
+    assert!(
+        client.device.commands().iter().any(|command| command == "NV_ReadPublic"),
+        "{:?}",
+        client.device.commands()
+    );
+}

@@ -212,7 +212,10 @@ fn decoded(name: &str, value: &str) -> Result<Zeroizing<Vec<u8>>> {
             return Err(malformed(format_args!("in {name}, a '%' is not followed by two hexadecimal digits")));
         }
     }
-    Ok(Zeroizing::new(percent_decode_str(value).collect()))
+    // Long enough from the start: what grows leaves a copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(value.len()));
+    bytes.extend(percent_decode_str(value));
+    Ok(bytes)
 }
 
 fn text(name: &str, bytes: &[u8]) -> Result<String> {

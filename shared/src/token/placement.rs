@@ -22,13 +22,13 @@ impl Token {
         };
         let wrapped = wrapped.clone();
         let name = wrapped.public_area()?.name;
-        let owner = self.tpm.config().parent_auth(tpm::OWNER)?;
+        let (srk, owner) = (self.srk()?, self.tpm.config().parent_auth(tpm::OWNER)?);
         let taken = self.tpm.with(tpm::persistent_handles)?;
         for handle in (FIRST..FIRST + 0x8000).filter(|handle| !taken.contains(handle)) {
             // The file first: killed in between, it names an empty place, which is as good as none.
             set_place(&mut object, KeyMaterial::Placed(wrapped.clone(), handle));
             self.directory.write(&object)?;
-            match self.tpm.with(|tpm| tpm.place(&wrapped.public, &wrapped.private, handle, &owner)) {
+            match self.tpm.with(|tpm| tpm.place(&srk, &wrapped, handle, &owner)) {
                 Ok(true) => return Ok(()),
                 // Somebody else was faster.
                 Ok(false) => {}
@@ -59,8 +59,9 @@ impl Token {
     pub(super) fn displace(&self, object: &Object) -> Result<()> {
         match &object.body {
             Body::KeyPair { key: key @ KeyMaterial::Placed(_, handle), .. } => {
-                let (name, owner) = (key.public_area()?.name, self.tpm.config().parent_auth(tpm::OWNER)?);
-                self.tpm.with(|tpm| tpm.displace(*handle, &name, &owner))
+                let (srk, name) = (self.srk()?, key.public_area()?.name);
+                let owner = self.tpm.config().parent_auth(tpm::OWNER)?;
+                self.tpm.with(|tpm| tpm.displace(&srk, *handle, &name, &owner))
             }
             _ => Ok(()),
         }

@@ -128,22 +128,33 @@ pub(crate) fn read_pcrs(connection: &mut Connection, selection: &PcrSelection) -
 /// The content of an NV index that anybody may read, or the owner with an empty authValue.
 pub(crate) fn read_nv(connection: &mut Connection, index: u32) -> Result<Vec<u8>> {
     let sapi = &mut connection.sapi;
-    let NvPublic { size, by_owner } =
+    let NvPublic { size, by_owner, by_itself } =
         sapi.nv_read_public(index).map_err(|error| match response::is_missing_handle(&error) {
             true => Error::NotFound(format!("an NV index 0x{index:08x}")),
             false => error,
         })?;
     let mut content = Vec::with_capacity(size.into());
-    // The index's own authValue, if it is not empty, would be a wrong try that the TPM counts.
-    let mut authority = if by_owner { OWNER } else { index };
+    // The owner may have an authValue, of which wrong ones are not counted; those of an index are, unless it says otherwise.
+    let unreadable = || {
+        Error::Unsupported(format!(
+            "reading the NV index 0x{index:08x} without its authorisation value: a wrong try would count (make it with \
+             ownerread, or with authread and no_da)"
+        ))
+    };
+    let mut authority = match (by_owner, by_itself) {
+        (true, _) => OWNER,
+        (false, true) => index,
+        (false, false) => return Err(unreadable()),
+    };
     while content.len() < size.into() {
         let offset = content.len() as u16;
         let length = (size - offset).min(NV_STRETCH);
         match sapi.nv_read(authority, index, length, offset) {
             Ok(part) if part.is_empty() => return Err(Error::malformed("NV index", "it is shorter than it says")),
             Ok(part) => content.extend_from_slice(&part),
-            // The owner may have an authValue, of which wrong ones are not counted.
-            Err(error) if authority == OWNER && response::is_authorisation_failure(&error) => authority = index,
+            Err(error) if authority == OWNER && response::is_authorisation_failure(&error) => {
+                authority = if by_itself { index } else { return Err(unreadable()) };
+            }
             Err(error) => return Err(error),
         }
     }

@@ -11,6 +11,7 @@ use super::{response, template};
 use crate::algorithm::HashAlgorithm;
 use crate::error::{Error, Result};
 use crate::public_area::{PublicArea, object_attribute};
+use crate::tss2_pem::Tss2Key;
 
 /// The TCG's place for the storage root key (TPM 2.0 Provisioning Guidance, 7.8).
 pub(crate) const SRK_HANDLE: u32 = 0x8100_0001;
@@ -361,11 +362,11 @@ impl Connection {
     }
 
     /// Puts a wrapped key at a persistent handle. Says whether it is there now, or something else is. Errors: [`Error::TpmFull`].
-    pub(crate) fn place(&mut self, public: &[u8], private: &[u8], handle: u32, owner: &[u8]) -> Result<bool> {
+    pub(crate) fn place(&mut self, srk: &Srk, key: &Tss2Key, handle: u32, owner: &[u8]) -> Result<bool> {
         self.flush_key()?;
-        let name = PublicArea::parse(public)?.name;
-        let transient = self.sapi.load((SRK_HANDLE, &[]), &mut Auth::Empty, public, private)?;
-        let placed = self.evict((transient, &name), handle, owner);
+        let name = key.public_area()?.name;
+        let transient = self.sapi.load(srk.named(), &mut Auth::Empty, &key.public, &key.private)?;
+        let placed = self.evict(srk, (transient, &name), handle, owner);
         self.sapi.flush_context(transient)?;
         match placed {
             Ok(()) => Ok(true),
@@ -378,20 +379,21 @@ impl Connection {
     }
 
     /// Removes the key called `name` from a persistent handle, if it is there.
-    pub(crate) fn displace(&mut self, handle: u32, name: &[u8], owner: &[u8]) -> Result<()> {
+    pub(crate) fn displace(&mut self, srk: &Srk, handle: u32, name: &[u8], owner: &[u8]) -> Result<()> {
         if !self.holds(handle, name)? {
             return Ok(());
         }
         self.flush_key()?;
-        self.evict((handle, name), handle, owner).map_err(owner_has_auth)
+        self.evict(srk, (handle, name), handle, owner).map_err(owner_has_auth)
     }
 
-    /// `TPM2_EvictControl`, authorised by the owner's authValue.
-    fn evict(&mut self, object: (u32, &[u8]), persistent: u32, owner: &[u8]) -> Result<()> {
+    /// `TPM2_EvictControl`, authorised by the owner's authValue: by a session salted to the pinned `srk`, as with another key
+    /// whoever has that could try authValues against the HMAC.
+    fn evict(&mut self, srk: &Srk, object: (u32, &[u8]), persistent: u32, owner: &[u8]) -> Result<()> {
         if owner.is_empty() {
             return self.sapi.evict_control(object, &mut Auth::Empty, persistent);
         }
-        self.salt_to_srk(true)?;
+        self.start_session(Some(srk.salt()))?;
         self.authorised(owner, CONTINUE, |sapi, auth| sapi.evict_control(object, auth, persistent))
     }
 

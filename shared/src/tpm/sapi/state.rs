@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 
 /// Bit of `TPMA_NV` (Part 2, 13.4).
 const TPMA_NV_OWNERREAD: u32 = 1 << 17;
+const TPMA_NV_AUTHREAD: u32 = 1 << 18;
+const TPMA_NV_NO_DA: u32 = 1 << 25;
 
 /// What is known of an NV index.
 pub(crate) struct NvPublic {
@@ -18,6 +20,8 @@ pub(crate) struct NvPublic {
     pub(crate) size: u16,
     /// The owner may read it.
     pub(crate) by_owner: bool,
+    /// Its own authValue may read it, and wrong ones do not count.
+    pub(crate) by_itself: bool,
 }
 
 impl Sapi {
@@ -132,8 +136,9 @@ impl Sapi {
             |context| unsafe {
                 let (mut public, mut name): (TPM2B_NV_PUBLIC, TPM2B_NAME) = zeroed();
                 check(Tss2_Sys_NV_ReadPublic_Complete(context, &mut public, &mut name))?;
-                let by_owner = public.nvPublic.attributes & TPMA_NV_OWNERREAD != 0;
-                Ok(NvPublic { size: public.nvPublic.dataSize, by_owner })
+                let has = |attributes| public.nvPublic.attributes & attributes == attributes;
+                let (by_owner, by_itself) = (has(TPMA_NV_OWNERREAD), has(TPMA_NV_AUTHREAD | TPMA_NV_NO_DA));
+                Ok(NvPublic { size: public.nvPublic.dataSize, by_owner, by_itself })
             },
         )
     }
