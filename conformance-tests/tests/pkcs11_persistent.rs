@@ -203,6 +203,8 @@ fn while_the_tpm_does_not_tell_whether_a_key_came_into_it_the_file_names_its_pla
     let raw = Raw::initialised(&device);
     let session = raw.open(0);
     wire.harm("EvictControl", 2, Harm::Cut(9));
+    // The first is to see that the storage root key is there.
+    wire.harm("ReadPublic", 1, Harm::None);
     wire.harm("ReadPublic", usize::MAX, Harm::Cut(9));
     assert!(generate(&raw, session, true).is_err());
     wire.heal();

@@ -360,13 +360,15 @@ impl Key {
         let tpm = &self.tpm_key.tpm;
         let signed = self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest));
         match &signed {
-            Ok(signature) if matches!(scheme, SignatureScheme::RsaPss { .. }) && tpm.pads(scheme).is_none() => {
-                tpm.set_pads(scheme, self.public_key.verify(scheme, digest, signature).is_ok());
+            Ok(signature) if self.pads(scheme).is_none() => {
+                if let Some(well) = self.public_key.is_padded_well(scheme, digest, signature) {
+                    tpm.set_pads(scheme, self.public_key.bits(), well);
+                }
             }
-            Err(error) if tpm::is_unknown_scheme(error) => tpm.set_pads(scheme, false),
+            Err(error) if tpm::is_unknown_scheme(error) => tpm.set_pads(scheme, self.public_key.bits(), false),
             _ => {}
         }
-        if tpm.pads(scheme) != Some(false) {
+        if self.pads(scheme) != Some(false) {
             return signed;
         }
         match self.padded_here(scheme, digest)? {
@@ -384,6 +386,11 @@ impl Key {
         }
     }
 
+    /// Whether the TPM pads as this scheme should be, with a key of this length, if that was seen.
+    fn pads(&self, scheme: SignatureScheme) -> Option<bool> {
+        self.tpm_key.tpm.pads(scheme, self.public_key.bits())
+    }
+
     /// Whether the bare RSA operation is open to it.
     fn takes_blocks(&self) -> bool {
         self.may_decrypt() && self.fixed_scheme().is_none()
@@ -398,7 +405,7 @@ impl Key {
         // Which hashes a TPM has, a token knows; those that every scheme of the specification may name are SHA-1 and SHA-2.
         matches!(hash.tpm_algorithm(), Some(0x0004..=0x000d))
             && self.token().is_none_or(|token| token.has_hash(hash))
-            && self.tpm_key.tpm.pads(scheme) != Some(false)
+            && self.pads(scheme) != Some(false)
     }
 
     /// The block for the bare RSA operation, where `TPM2_Sign` does not know the scheme.

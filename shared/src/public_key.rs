@@ -227,6 +227,16 @@ impl PublicKey {
         }
     }
 
+    /// Whether a signature of this key has the padding that was asked for: not if it is PSS with another salt, and `None` if the
+    /// signature is none, or not PSS.
+    pub(crate) fn is_padded_well(&self, scheme: SignatureScheme, digest: &[u8], signature: &[u8]) -> Option<bool> {
+        let SignatureScheme::RsaPss { hash, .. } = scheme else { return None };
+        match self.verify(scheme, digest, signature) {
+            Ok(()) => Some(true),
+            Err(_) => self.verify_pss(hash, 0, digest, signature).is_ok().then_some(false),
+        }
+    }
+
     /// The RSA public operation on a signature: the block that was signed, as long as the modulus.
     pub fn recover(&self, signature: &[u8]) -> Result<Vec<u8>> {
         let Self::Rsa { modulus, exponent } = self else {
@@ -414,6 +424,11 @@ mod tests {
         let pkcs1 = include_bytes!("../tests/data/rsa2048.sha256");
         assert!(matches!(verify(0, b"abc", pkcs1), Err(Error::SignatureInvalid)));
         assert!(matches!(key.verify_pss(hash, 0, &[7; 32], signature), Err(Error::DataInvalid(_))));
+        let padded_well = |salt_length, text| {
+            key.is_padded_well(SignatureScheme::RsaPss { hash, salt_length }, &hash.digest(text), signature)
+        };
+        assert_eq!([padded_well(20, b"abc"), padded_well(48, b"abc")], [Some(true), Some(false)]);
+        assert_eq!(padded_well(20, b"abd"), None, "of another message, or by another key");
     }
 
     #[test]

@@ -251,20 +251,18 @@ impl Token {
 
     /// Where the private key of an object is: what is worked out once for as long as the object stays as it is.
     pub(crate) fn place_of(&self, object: &Object, make: impl FnOnce() -> Result<KeyPlace>) -> Result<Arc<KeyPlace>> {
-        let mut cache = self.cache.get().lock();
-        let cached = cache.get_mut(&object.id).filter(|cached| std::ptr::eq(&*cached.object, object));
-        match cached {
-            Some(Cached { place: Some(place), .. }) => Ok(place.clone()),
-            Some(cached) => {
-                // Another process may have made the token anew, and this key after it: that is seen before a secret of before is
-                // tried on the key, which the TPM would count.
-                let _ = self.reread();
-                let place = Arc::new(make()?);
-                cached.place = Some(place.clone());
-                Ok(place)
-            }
-            None => make().map(Arc::new),
+        let is_it = |cached: &&mut Cached| std::ptr::eq(&*cached.object, object);
+        if let Some(place) = self.cache.get().lock().get_mut(&object.id).filter(is_it).and_then(|it| it.place.clone()) {
+            return Ok(place);
         }
+        // Another process may have made the token anew, and this key after it: that is seen before a secret of before is tried
+        // on the key, which the TPM would count.
+        let _ = self.reread();
+        let place = Arc::new(make()?);
+        if let Some(cached) = self.cache.get().lock().get_mut(&object.id).filter(is_it) {
+            cached.place = Some(place.clone());
+        }
+        Ok(place)
     }
 
     /// Stores a new object, durably.

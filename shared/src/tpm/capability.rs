@@ -137,8 +137,8 @@ pub(crate) fn read_nv(connection: &mut Connection, index: u32) -> Result<Vec<u8>
     // The owner may have an authValue, of which wrong ones are not counted; those of an index are, unless it says otherwise.
     let unreadable = || {
         Error::Unsupported(format!(
-            "reading the NV index 0x{index:08x} without its authorisation value: a wrong try would count (make it with \
-             ownerread, or with authread and no_da)"
+            "reading the NV index 0x{index:08x} without an authorisation value: a wrong try would count (make it with \
+             authread and no_da, or with ownerread where the owner has no authorisation value)"
         ))
     };
     let mut authority = match (by_owner, by_itself) {

@@ -46,8 +46,8 @@ pub(crate) struct Tpm {
 struct Link {
     config: Arc<Config>,
     burst: Arc<Burst<Connection>>,
-    /// Whether the TPM pads as it should, of schemes where that was seen.
-    paddings: Mutex<Vec<(SignatureScheme, bool)>>,
+    /// Whether the TPM pads as it should, of schemes and lengths of keys in bits where that was seen.
+    paddings: Mutex<Vec<((SignatureScheme, usize), bool)>>,
 }
 
 impl Tpm {
@@ -92,19 +92,19 @@ impl Tpm {
         result.map_err(|error| response::explain(error, &self.config))
     }
 
-    /// Whether the TPM pads as this scheme should be, if that was seen.
-    pub(crate) fn pads(&self, scheme: SignatureScheme) -> Option<bool> {
+    /// Whether the TPM pads as this scheme should be, with keys of so many bits, if that was seen.
+    pub(crate) fn pads(&self, scheme: SignatureScheme, bits: usize) -> Option<bool> {
         let link = self.link();
         let paddings = link.paddings.lock();
-        paddings.iter().find(|(seen, _)| *seen == scheme).map(|(_, well)| *well)
+        paddings.iter().find(|(seen, _)| *seen == (scheme, bits)).map(|(_, well)| *well)
     }
 
     /// Remembers for the process whether it does.
-    pub(crate) fn set_pads(&self, scheme: SignatureScheme, well: bool) {
+    pub(crate) fn set_pads(&self, scheme: SignatureScheme, bits: usize, well: bool) {
         let link = self.link();
         let mut paddings = link.paddings.lock();
-        paddings.retain(|(seen, _)| *seen != scheme);
-        paddings.push((scheme, well));
+        paddings.retain(|(seen, _)| *seen != (scheme, bits));
+        paddings.push(((scheme, bits), well));
     }
 
     /// Ends the burst now.

@@ -330,6 +330,10 @@ impl Connection {
     /// back. Without an authValue nothing that follows would use the session, which ends with the command.
     pub(crate) fn create_under_srk(&mut self, srk: &Srk, template: &Public, auth_value: &[u8]) -> Result<Created> {
         self.flush_key()?;
+        // Another key there would refuse the session's HMAC, and might count that as a wrong PIN, which tokens without PIN never cost.
+        if auth_value.is_empty() {
+            self.require_srk(srk)?;
+        }
         let stays = !auth_value.is_empty() || self.holds_session_salted_to(&srk.area);
         self.start_session(Some(srk.salt()))?;
         let attributes = if stays { CONTINUE | DECRYPT } else { DECRYPT };
@@ -338,6 +342,19 @@ impl Connection {
         match created.parent_name == srk.area.name {
             true => Ok(created),
             false => Err(Error::TpmReplaced { what: "this token".into() }),
+        }
+    }
+
+    /// That the pinned `srk` is at its handle, by what the TPM says.
+    fn require_srk(&mut self, srk: &Srk) -> Result<()> {
+        const WHAT: &str = "this token";
+        match self.holds(SRK_HANDLE, &srk.area.name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(match self.find_srk()? {
+                Some(_) => Error::TpmReplaced { what: WHAT.into() },
+                None => self.diagnose_absence(srk, WHAT),
+            }),
+            Err(error) => Err(error),
         }
     }
 
@@ -393,6 +410,7 @@ impl Connection {
         if owner.is_empty() {
             return self.sapi.evict_control(object, &mut Auth::Empty, persistent);
         }
+        self.require_srk(srk)?;
         self.start_session(Some(srk.salt()))?;
         self.authorised(owner, CONTINUE, |sapi, auth| sapi.evict_control(object, auth, persistent))
     }

@@ -37,13 +37,15 @@ pub(super) enum Tcti {
 impl Tcti {
     /// By a TCTI string, which goes to libtss2's loader unchanged.
     pub(super) fn load(name: &str) -> Result<Self, u32> {
+        let asks = name.starts_with("device");
         let name = CString::new(name).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
         let mut context = null_mut();
         let _exchange = Exchange::begin();
-        // It may ask the TPM something, and gives up when a signal comes meanwhile: for these moments none does.
+        // That of devices asks the TPM something, and gives up when a signal comes meanwhile: for these moments none does. Others
+        // start processes, or wait for a network.
         // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
-        let load = || unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) };
-        check(crate::ffi::with_signals_blocked(load))?;
+        let mut load = || unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) };
+        check(if asks { crate::ffi::with_signals_blocked(load) } else { load() })?;
         Ok(Self::Loaded(context))
     }
 
