@@ -28,6 +28,8 @@ pub enum Harm {
     Cut(usize),
     /// The TPM does it; its response comes back with one byte changed, counted from the end.
     Changed(usize),
+    /// The TPM does what the first makes of it; what the second makes of its response comes back.
+    Through(fn(&[u8]) -> Vec<u8>, fn(&[u8]) -> Vec<u8>),
 }
 
 /// The wire.
@@ -157,17 +159,21 @@ impl State {
 }
 
 fn answer(command: &[u8], harm: Option<Harm>, socket: &Path) -> Option<Vec<u8>> {
-    let from_tpm = || {
+    let ask = |command: &[u8]| {
         let mut tpm = UnixStream::connect(socket).ok()?;
         tpm.write_all(command).ok()?;
         message(&mut tpm)
     };
+    let from_tpm = || ask(command);
     match harm {
         None | Some(Harm::None) => from_tpm(),
         Some(Harm::Silence) => None,
         Some(Harm::Answer(code)) => Some([&[0x80, 0x01, 0, 0, 0, 10], &code.to_be_bytes()[..]].concat()),
         Some(Harm::Bytes(bytes)) => from_tpm().map(|_| bytes),
         Some(Harm::Cut(length)) => from_tpm().map(|response| response[..length.min(response.len())].to_vec()),
+        Some(Harm::Through(command_of, response_of)) => {
+            ask(&command_of(command)).map(|response| response_of(&response))
+        }
         Some(Harm::Changed(place)) => from_tpm().map(|mut response| {
             let index = response.len().saturating_sub(1 + place);
             response[index] ^= 1;

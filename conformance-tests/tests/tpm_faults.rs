@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use conformance_tests::{Device, Harm, Token, Wire};
 use cryptoki_sys::*;
+use openssl::sha::sha256;
 use raw::{PIN, Raw, Rv, Wanted, call, flag, number};
 
 /// A token with a P-256 key, behind a wire on which nothing happens yet.
@@ -205,8 +206,39 @@ fn a_mac_that_takes_many_commands_is_authenticated_to_its_end() {
     }
 }
 
+/// `TPM2_RSA_Decrypt` in place of `TPM2_Sign`, on the PSS block with the longest salt: what a TPM signs that chooses it so
+/// (TPM 2.0 Part 1, B.7). By a key of 2048 bits, with SHA-256 and a password session.
+fn with_the_longest_salt(sign: &[u8]) -> Vec<u8> {
+    let length = |place: usize| usize::from(u16::from_be_bytes([sign[place], sign[place + 1]]));
+    // After tag, size, code and handle comes the authorisation, with its size, and then the digest.
+    let digest = 18 + length(16);
+    let authorised = &sign[10..digest];
+    let digest = &sign[digest + 2..digest + 2 + length(digest)];
+    let salt = [7; 222];
+    let hash = sha256(&[&[0; 8], digest, &salt].concat());
+    let mask = (0..7_u32).flat_map(|counter| sha256(&[&hash[..], &counter.to_be_bytes()].concat()));
+    let mut block: Vec<u8> = [1].into_iter().chain(salt).zip(mask).map(|(byte, mask)| byte ^ mask).collect();
+    block[0] &= 0x7f;
+    block.extend_from_slice(&hash);
+    block.push(0xbc);
+    // The block with its size, the scheme NULL, no label.
+    message(&[0x80, 2], 0x159, &[authorised, &[1, 0], &block, &[0, 0x10, 0, 0]].concat())
+}
+
+/// What comes back as `TPM2_Sign`'s response: the scheme RSAPSS and SHA-256 before the signature.
+fn as_signature(decrypted: &[u8]) -> Vec<u8> {
+    let [size, more] = [&decrypted[10..14], &decrypted[14..]];
+    let size = u32::from_be_bytes(size.try_into().unwrap()) + 4;
+    message(&[0x80, 2], 0, &[&size.to_be_bytes()[..], &[0, 0x16, 0, 0x0b], more].concat())
+}
+
+fn message(tag: &[u8], code: u32, content: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(10 + content.len()).unwrap();
+    [tag, &size.to_be_bytes(), &code.to_be_bytes(), content].concat()
+}
+
 #[test]
-fn a_hash_that_the_tpm_turns_out_to_lack_is_padded_by_us() {
+fn what_the_tpm_pads_otherwise_or_lacks_the_hash_for_is_padded_by_us() {
     let (device, wire, raw) = behind_with(Device::wire, "", "rsa:2048");
     let signer = Signer::start(&raw);
     let private = raw.find(signer.session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
@@ -223,14 +255,15 @@ fn a_hash_that_the_tpm_turns_out_to_lack_is_padded_by_us() {
     let sha256 = pss(CKM_SHA256_RSA_PKCS_PSS, CKM_SHA256, CKG_MGF1_SHA256, 32);
     let sha384 = pss(CKM_SHA384_RSA_PKCS_PSS, CKM_SHA384, CKG_MGF1_SHA384, 48);
     let sha512 = Wanted::words(CKM_SHA512_RSA_PKCS, &[]);
-    assert_eq!(signs(&sha256), ["Load", "Sign"]);
-    for wanted in [&sha384, &sha512] {
-        // HASH, of the second parameter.
-        wire.harm("Sign", 1, Harm::Answer(0x2c3));
-        assert_eq!(signs(wanted), ["RSA_Decrypt"]);
-        assert_eq!(signs(wanted), ["RSA_Decrypt"]);
-    }
-    assert_eq!(signs(&sha256), ["Sign"]);
+    // The first is the wire's.
+    wire.harm("Sign", 1, Harm::Through(with_the_longest_salt, as_signature));
+    assert_eq!(signs(&sha256), ["Load", "RSA_Decrypt", "RSA_Decrypt"]);
+    assert_eq!(signs(&sha256), ["RSA_Decrypt"]);
+    assert_eq!(signs(&sha384), ["Sign"]);
+    // HASH, of the second parameter.
+    wire.harm("Sign", 1, Harm::Answer(0x2c3));
+    assert_eq!(signs(&sha512), ["RSA_Decrypt"]);
+    assert_eq!(signs(&sha512), ["RSA_Decrypt"]);
     signer.end();
 }
 
