@@ -228,7 +228,8 @@ impl Signature {
         match scheme {
             SignatureScheme::RsaPss { hash, .. } if self.rsa.salt == Salt::Auto => {
                 let least = self.limits().map_or(0, |limits| limits.salt_length);
-                key.verify_pss(hash, least, &digest, signature)
+                let long_enough = key.pss_salt_length(hash, &digest, signature)? >= least;
+                if long_enough { Ok(()) } else { Err(Error::SignatureInvalid) }
             }
             _ => key.verify(scheme, &digest, signature),
         }

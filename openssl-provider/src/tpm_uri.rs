@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use keyrivet_core::key::Key;
 use keyrivet_core::tss2_pem::Tss2Key;
-use keyrivet_core::uri::Pkcs11Uri;
+use keyrivet_core::uri::Authorisation;
 use keyrivet_core::{Error, Result};
 use zeroize::Zeroizing;
 
@@ -39,16 +39,6 @@ pub(crate) enum KeyPlace {
     Handle(u32),
     /// In the TPM or outside, as the file tells.
     File(PathBuf),
-}
-
-/// Where its authValue comes from.
-pub(crate) enum Authorisation {
-    /// It is empty.
-    None,
-    /// The user is asked.
-    Asked,
-    /// The URI tells.
-    Uri(Pkcs11Uri),
 }
 
 impl KeyPlace {
@@ -137,16 +127,13 @@ fn without_scheme<'a>(uri: &'a str, scheme: &str) -> Option<&'a str> {
 
 /// Splits off what tells where the authValue comes from.
 fn split(rest: &str) -> Result<(&str, Authorisation)> {
-    Ok(match rest.rsplit_once('?') {
-        Some((place, "pass")) => (place, Authorisation::Asked),
-        Some((place, query)) if query.starts_with("pin-") => {
-            (place, Authorisation::Uri(Pkcs11Uri::parse(&format!("pkcs11:?{query}"))?))
-        }
-        Some((_, _)) if rest.starts_with("0x") => {
-            return Err(malformed("what follows '?' is not pass, pin-source or pin-value"));
-        }
-        _ => (rest, Authorisation::None),
-    })
+    let Some((place, query)) = rest.rsplit_once('?') else { return Ok((rest, Authorisation::None)) };
+    match Authorisation::parse(query)? {
+        Some(authorisation) => Ok((place, authorisation)),
+        None if rest.starts_with("0x") => Err(malformed("what follows '?' is not pass, pin-source or pin-value")),
+        // A file may be called so.
+        None => Ok((rest, Authorisation::None)),
+    }
 }
 
 /// A number as handles are written, in hexadecimal or decimal.

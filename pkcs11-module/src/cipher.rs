@@ -2,6 +2,7 @@
 
 use cryptoki_sys::*;
 use keyrivet_core::algorithm::{CipherMode, Direction, EncryptionScheme};
+use keyrivet_core::kept::append;
 use keyrivet_core::key::Key;
 use keyrivet_core::object::Part;
 use keyrivet_core::public_key::PublicKey;
@@ -9,7 +10,6 @@ use keyrivet_core::secret_key::{AES_BLOCK, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::kept::append;
 use crate::mechanism::{Mechanism, Work};
 use crate::object::View;
 use crate::operation::Data;
@@ -116,7 +116,7 @@ impl RsaCipher {
                 RsaKey::Private(_) => CKR_ENCRYPTED_DATA_LEN_RANGE,
             }));
         }
-        append(&mut self.data, data)
+        Ok(append(&mut self.data, data)?)
     }
 
     fn finish(mut self, rest: &[u8]) -> Result<Zeroizing<Vec<u8>>> {

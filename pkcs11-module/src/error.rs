@@ -1,5 +1,6 @@
 //! The return values: what each error of the core means to a PKCS#11 application.
 
+use std::collections::TryReserveError;
 use std::io::ErrorKind;
 
 use cryptoki_sys::*;
@@ -17,6 +18,12 @@ impl From<keyrivet_core::Error> for Error {
     fn from(error: keyrivet_core::Error) -> Self {
         log::write(Topic::Error, format_args!("{error}"));
         Self(return_value(&error))
+    }
+}
+
+impl From<TryReserveError> for Error {
+    fn from(_: TryReserveError) -> Self {
+        Self(CKR_HOST_MEMORY)
     }
 }
 

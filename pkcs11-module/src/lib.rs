@@ -2,8 +2,8 @@
 //!
 //! `ffi` is the C side, by the chapters of the standard, and the only place with unsafe code. Below it everything is
 //! safe: `module` is the library's state in this process, `slot` a slot and its token, `session` a session. `operation`,
-//! `signature` and `cipher` are what runs in it, with keys by `key_use` and data that is `kept` until it is whole. `object`
-//! finds and copies objects, which `create`, `key_pair` and `secret` make by way of a `draft`. The tables are `attribute` and `mechanism`.
+//! `signature` and `cipher` are what runs in it, with keys by `key_use`. `object` finds and copies objects, which `create`,
+//! `key_pair` and `secret` make by way of a `draft`. The tables are `attribute` and `mechanism`.
 //! "PKCS#11 3.2" in comments is the OASIS specification of that version.
 #![deny(unsafe_code)]
 
@@ -15,7 +15,6 @@ mod create;
 mod draft;
 mod error;
 mod ffi;
-mod kept;
 mod key_pair;
 mod key_use;
 mod mechanism;

@@ -2,6 +2,7 @@
 
 use cryptoki_sys::*;
 use keyrivet_core::algorithm::{HashAlgorithm, SignatureScheme};
+use keyrivet_core::kept::append;
 use keyrivet_core::public_key::{self, PublicKey};
 use keyrivet_core::secret_key::{RunningMac, SecretKey};
 use keyrivet_core::sign::{SignOperation, SignatureData};
@@ -9,7 +10,6 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::kept::append;
 use crate::mechanism::{Mechanism, Work};
 use crate::object::View;
 use crate::operation::Data;
@@ -141,7 +141,7 @@ impl Mac {
                 running.update(more);
                 Ok(())
             }
-            Making::InTpm { data, .. } => append(data, more),
+            Making::InTpm { data, .. } => Ok(append(data, more)?),
         }
     }
 

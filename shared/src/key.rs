@@ -340,9 +340,13 @@ impl Key {
             return Err(Error::Unsupported("signatures by a key that was not made for them".into()));
         }
         self.check_fixed_scheme(scheme)?;
-        let signature = match self.padded_here(scheme, digest)? {
-            Some(block) => std::mem::take(&mut *self.rsa(&block)?),
-            None => self.padded_by_tpm(scheme, digest)?,
+        let by_tpm = match scheme == SignatureScheme::Ecdsa || self.is_padded_by_tpm(scheme) {
+            true => self.padded_by_tpm(scheme, digest)?,
+            false => None,
+        };
+        let signature = match by_tpm {
+            Some(signature) => signature,
+            None => std::mem::take(&mut *self.rsa(&self.padded_here(scheme, digest)?)?),
         };
         // Nothing but the result tells that another key was put at a persistent handle.
         if let Some(handle) = self.handle() {
@@ -352,29 +356,23 @@ impl Key {
         Ok(signature)
     }
 
-    /// By `TPM2_Sign`, if the TPM's padding turns out to be what was asked for.
+    /// By `TPM2_Sign`; `None` if the TPM's padding turns out not to be what was asked for.
     ///
     /// A TPM may salt PSS with as many bytes as fit (TPM 2.0 Part 1, B.7), where TLS 1.3 and others want the digest's length,
     /// and it may lack a hash that nobody has asked about. Both show at the first signature.
-    fn padded_by_tpm(&self, scheme: SignatureScheme, digest: &[u8]) -> Result<Vec<u8>> {
-        let tpm = &self.tpm_key.tpm;
+    fn padded_by_tpm(&self, scheme: SignatureScheme, digest: &[u8]) -> Result<Option<Vec<u8>>> {
         let signed = self.tpm_key.use_with(|tpm, key, authority| tpm.sign(key, authority, scheme, digest));
-        match &signed {
-            Ok(signature) if self.pads(scheme).is_none() => {
-                if let Some(well) = self.public_key.is_padded_well(scheme, digest, signature) {
-                    tpm.set_pads(scheme, self.public_key.bits(), well);
-                }
+        let seen = match (&signed, scheme) {
+            (Ok(signature), SignatureScheme::RsaPss { hash, salt_length }) if self.pads(scheme) != Some(true) => {
+                self.public_key.pss_salt_length(hash, digest, signature).ok().map(|length| length == salt_length)
             }
-            Err(error) if tpm::is_unknown_scheme(error) => tpm.set_pads(scheme, self.public_key.bits(), false),
-            _ => {}
+            (Err(error), _) if scheme != SignatureScheme::Ecdsa && tpm::is_unknown_scheme(error) => Some(false),
+            _ => None,
+        };
+        if let Some(well) = seen {
+            self.tpm_key.tpm.set_pads(scheme, self.public_key.bits(), well);
         }
-        if self.pads(scheme) != Some(false) {
-            return signed;
-        }
-        match self.padded_here(scheme, digest)? {
-            Some(block) => Ok(std::mem::take(&mut *self.rsa(&block)?)),
-            None => signed,
-        }
+        if seen == Some(false) { Ok(None) } else { signed.map(Some) }
     }
 
     /// Whether it can make signatures of this scheme: the TPM's own, or by the bare RSA operation.
@@ -408,12 +406,10 @@ impl Key {
             && self.pads(scheme) != Some(false)
     }
 
-    /// The block for the bare RSA operation, where `TPM2_Sign` does not know the scheme.
-    fn padded_here(&self, scheme: SignatureScheme, data: &[u8]) -> Result<Option<Vec<u8>>> {
-        let PublicKey::Rsa { modulus, .. } = &*self.public_key else { return Ok(None) };
-        if self.is_padded_by_tpm(scheme) || scheme == SignatureScheme::Ecdsa {
-            return Ok(None);
-        }
+    /// The block for the bare RSA operation, where `TPM2_Sign` does not make it.
+    fn padded_here(&self, scheme: SignatureScheme, data: &[u8]) -> Result<Vec<u8>> {
+        let other_type = || Error::Unsupported("this signature scheme with this type of key".into());
+        let PublicKey::Rsa { modulus, .. } = &*self.public_key else { return Err(other_type()) };
         if !self.takes_blocks() {
             return Err(Error::Unsupported(
                 "this padding by a key that only signs: the TPM makes others with keys that may decrypt too".into(),
@@ -423,16 +419,16 @@ impl Key {
         match scheme {
             SignatureScheme::RsaPkcs1(hash) => {
                 let info = [&hash.digest_info_prefix(), data].concat();
-                rsa_padding::pkcs1_signature_block(&info, length).map(Some)
+                rsa_padding::pkcs1_signature_block(&info, length)
             }
-            SignatureScheme::RsaPkcs1Data => rsa_padding::pkcs1_signature_block(data, length).map(Some),
+            SignatureScheme::RsaPkcs1Data => rsa_padding::pkcs1_signature_block(data, length),
             SignatureScheme::RsaPss { hash, salt_length } => {
                 let mut salt = vec![0; salt_length];
                 random::fill(&mut salt)?;
-                rsa_padding::pss_block(hash, data, &salt, self.public_key.bits()).map(Some)
+                rsa_padding::pss_block(hash, data, &salt, self.public_key.bits())
             }
-            SignatureScheme::RsaRaw => self.whole_block(data).map(Some),
-            SignatureScheme::Ecdsa => Ok(None),
+            SignatureScheme::RsaRaw => self.whole_block(data),
+            SignatureScheme::Ecdsa => Err(other_type()),
         }
     }
 

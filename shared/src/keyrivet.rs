@@ -85,7 +85,7 @@ impl Keyrivet {
         let mut tokens = self.shared.tokens.get().lock();
         if let Some(token) = tokens.get(&serial).cloned() {
             drop(tokens);
-            token.renew()?;
+            token.reread()?;
             return Ok(token);
         }
         let directory = self.shared.store.token(&serial);

@@ -31,6 +31,8 @@ mod flock;
 #[cfg(feature = "device")]
 pub mod import;
 #[cfg(feature = "device")]
+pub mod kept;
+#[cfg(feature = "device")]
 pub mod key;
 #[cfg(feature = "device")]
 mod keyrivet;

@@ -197,8 +197,7 @@ impl PublicKey {
                 rsa_padding::pkcs1_signature_block(&info, block.len()).is_ok_and(|expected| expected == block)
             }
             (Self::Rsa { .. }, SignatureScheme::RsaPss { hash, salt_length }) => {
-                check_digest(hash, digest)?;
-                rsa_padding::is_pss_block(&self.recover(signature)?, hash, digest, salt_length, self.bits())
+                self.pss_salt_length(hash, digest, signature)? == salt_length
             }
             (Self::Rsa { .. }, SignatureScheme::RsaPkcs1Data) => {
                 let block = self.recover(signature)?;
@@ -215,26 +214,13 @@ impl PublicKey {
         if verified { Ok(()) } else { Err(Error::SignatureInvalid) }
     }
 
-    /// Verifies a PSS signature over `digest` whose salt may have any length from `least` bytes on.
+    /// Verifies a PSS signature over `digest` with a salt of any length, and tells that length.
     ///
     /// Errors: those of [`Self::verify`].
-    pub fn verify_pss(&self, hash: HashAlgorithm, least: usize, digest: &[u8], signature: &[u8]) -> Result<()> {
+    pub fn pss_salt_length(&self, hash: HashAlgorithm, digest: &[u8], signature: &[u8]) -> Result<usize> {
         check_digest(hash, digest)?;
-        let (block, bits) = (self.recover(signature)?, self.bits());
-        match rsa_padding::pss_salt_length(&block, hash, bits) {
-            Some(length) if length >= least && rsa_padding::is_pss_block(&block, hash, digest, length, bits) => Ok(()),
-            _ => Err(Error::SignatureInvalid),
-        }
-    }
-
-    /// Whether a signature of this key has the padding that was asked for: not if it is PSS with another salt, and `None` if the
-    /// signature is none, or not PSS.
-    pub(crate) fn is_padded_well(&self, scheme: SignatureScheme, digest: &[u8], signature: &[u8]) -> Option<bool> {
-        let SignatureScheme::RsaPss { hash, .. } = scheme else { return None };
-        match self.verify(scheme, digest, signature) {
-            Ok(()) => Some(true),
-            Err(_) => self.verify_pss(hash, 0, digest, signature).is_ok().then_some(false),
-        }
+        let block = self.recover(signature)?;
+        rsa_padding::pss_salt_length(&block, hash, digest, self.bits()).ok_or(Error::SignatureInvalid)
     }
 
     /// The RSA public operation on a signature: the block that was signed, as long as the modulus.
@@ -412,23 +398,22 @@ mod tests {
     }
 
     #[test]
-    fn a_pss_signature_verifies_whatever_its_salts_length_if_that_is_long_enough() {
+    fn a_pss_signature_verifies_whatever_its_salts_length_and_tells_it() {
         let (key, hash) = (PublicKey::from_spki_der(RSA).unwrap(), HashAlgorithm::Sha384);
         let signature: &[u8] = include_bytes!("../tests/data/rsa2048.pss-sha384-20");
-        let verify = |least, text, signature| key.verify_pss(hash, least, &hash.digest(text), signature);
-        verify(0, b"abc", signature).unwrap();
-        verify(20, b"abc", signature).unwrap();
-        assert!(matches!(verify(21, b"abc", signature), Err(Error::SignatureInvalid)));
-        assert!(matches!(verify(0, b"abd", signature), Err(Error::SignatureInvalid)));
-        assert!(matches!(verify(0, b"abc", &[1; 256]), Err(Error::SignatureInvalid)));
+        let length = |text, signature| key.pss_salt_length(hash, &hash.digest(text), signature);
+        assert_eq!(length(b"abc", signature).unwrap(), 20);
+        assert!(matches!(length(b"abd", signature), Err(Error::SignatureInvalid)));
+        assert!(matches!(length(b"abc", &[1; 256]), Err(Error::SignatureInvalid)));
         let pkcs1 = include_bytes!("../tests/data/rsa2048.sha256");
-        assert!(matches!(verify(0, b"abc", pkcs1), Err(Error::SignatureInvalid)));
-        assert!(matches!(key.verify_pss(hash, 0, &[7; 32], signature), Err(Error::DataInvalid(_))));
-        let padded_well = |salt_length, text| {
-            key.is_padded_well(SignatureScheme::RsaPss { hash, salt_length }, &hash.digest(text), signature)
-        };
-        assert_eq!([padded_well(20, b"abc"), padded_well(48, b"abc")], [Some(true), Some(false)]);
-        assert_eq!(padded_well(20, b"abd"), None, "of another message, or by another key");
+        assert!(matches!(length(b"abc", pkcs1), Err(Error::SignatureInvalid)));
+        assert!(matches!(key.pss_salt_length(hash, &[7; 32], signature), Err(Error::DataInvalid(_))));
+        let verify =
+            |salt_length| key.verify(SignatureScheme::RsaPss { hash, salt_length }, &hash.digest(b"abc"), signature);
+        verify(20).unwrap();
+        for other in [0, 19, 21, 48, usize::MAX] {
+            assert!(matches!(verify(other), Err(Error::SignatureInvalid)), "{other}");
+        }
     }
 
     #[test]

@@ -59,25 +59,9 @@ pub(crate) fn pss_block(hash: HashAlgorithm, digest: &[u8], salt: &[u8], bits: u
     Ok(whole)
 }
 
-/// Whether a recovered block is EMSA-PSS of a digest with a salt of this length: whether its salt makes the same block.
-pub(crate) fn is_pss_block(block: &[u8], hash: HashAlgorithm, digest: &[u8], salt_length: usize, bits: usize) -> bool {
-    let salt = || {
-        let mut data = pss_data(block, hash, bits)?;
-        Some(data.split_off(data.len().checked_sub(salt_length)?))
-    };
-    salt().is_some_and(|salt| pss_block(hash, digest, &salt, bits).is_ok_and(|expected| expected == block))
-}
-
-/// The length of the salt in a recovered EMSA-PSS block: what follows the zeros and the one before it. Whether the block is
-/// one, [`is_pss_block`] tells.
-pub(crate) fn pss_salt_length(block: &[u8], hash: HashAlgorithm, bits: usize) -> Option<usize> {
-    let data = pss_data(block, hash, bits)?;
-    let padding = data.iter().position(|byte| *byte != 0)?;
-    Some(data.len() - padding - 1)
-}
-
-/// Padding and salt of a recovered EMSA-PSS block, without their mask.
-fn pss_data(block: &[u8], hash: HashAlgorithm, bits: usize) -> Option<Vec<u8>> {
+/// The length of the salt in a recovered block that is EMSA-PSS of a digest: what follows the zeros and the one before it, if it
+/// makes the same block. `None` of any other block.
+pub(crate) fn pss_salt_length(block: &[u8], hash: HashAlgorithm, digest: &[u8], bits: usize) -> Option<usize> {
     let em_bits = bits - 1;
     let length = em_bits.div_ceil(8);
     let masked = block.get(bits.div_ceil(8) - length..)?.strip_suffix(&[0xbc])?;
@@ -85,7 +69,9 @@ fn pss_data(block: &[u8], hash: HashAlgorithm, bits: usize) -> Option<Vec<u8>> {
     let mut data = masked.to_vec();
     mask(hash, h, &mut data);
     *data.first_mut()? &= 0xff >> (8 * length - em_bits);
-    Some(data)
+    let one = data.iter().position(|byte| *byte != 0)?;
+    let salt = &data[one + 1..];
+    pss_block(hash, digest, salt, bits).is_ok_and(|expected| expected == block).then_some(salt.len())
 }
 
 /// The message in an RSAES-PKCS1-v1_5 block (RFC 8017, 7.2.2).
@@ -315,21 +301,19 @@ mod tests {
         let (hash, digest) = (HashAlgorithm::Sha256, [7; 32]);
         for (salt, bits) in [(&[][..], 1024), (&[9; 32], 1024), (&[9; 20], 1025), (&[9; 20], 1031), (&[9; 94], 1024)] {
             let block = pss_block(hash, &digest, salt, bits).unwrap();
-            let is_pss = |block: &[u8], length| is_pss_block(block, hash, &digest, length, bits);
-            assert!(block.len() == bits.div_ceil(8) && is_pss(&block, salt.len()), "{bits}");
-            assert_eq!(pss_salt_length(&block, hash, bits), Some(salt.len()), "{bits}");
-            assert!(!is_pss(&block, salt.len() + 1) && !is_pss(&block, usize::MAX) && !is_pss(&block[1..], salt.len()));
-            assert!(!is_pss_block(&block, hash, &[8; 32], salt.len(), bits));
-            assert!(!is_pss_block(&block, HashAlgorithm::Sha384, &[7; 48], salt.len(), bits));
+            let length_in = |block: &[u8]| pss_salt_length(block, hash, &digest, bits);
+            assert_eq!((block.len(), length_in(&block)), (bits.div_ceil(8), Some(salt.len())), "{bits}");
+            assert_eq!(length_in(&block[1..]), None);
+            assert_eq!(pss_salt_length(&block, hash, &[8; 32], bits), None);
+            assert_eq!(pss_salt_length(&block, HashAlgorithm::Sha384, &[7; 48], bits), None);
             for place in 0..block.len() {
                 let mut changed = block.clone();
                 changed[place] ^= 0x80;
-                assert!(!is_pss(&changed, salt.len()), "{place} of {bits}");
+                assert_eq!(length_in(&changed), None, "{place} of {bits}");
             }
         }
         assert!(pss_block(hash, &digest, &[9; 95], 1024).is_err());
-        assert!(!is_pss_block(&[0xbc; 16], hash, &digest, 0, 128));
-        assert_eq!(pss_salt_length(&[0xbc; 16], hash, 128), None);
+        assert_eq!(pss_salt_length(&[0xbc; 16], hash, &digest, 128), None);
     }
 
     #[test]

@@ -72,6 +72,27 @@ const READ_OVER: [&str; 2] = ["module-name", "module-path"];
 /// No PIN is longer; it keeps `pin-source=/dev/zero` from filling the memory.
 const PIN_FILE_LIMIT: u64 = 4096;
 
+/// Where the authorisation value of a key comes from that no `pkcs11:` URI names.
+pub enum Authorisation {
+    /// It is empty.
+    None,
+    /// The user is asked.
+    Asked,
+    /// Its `pin-source` or `pin-value` tells.
+    Uri(Pkcs11Uri),
+}
+
+impl Authorisation {
+    /// By what stands behind a `?`: `pass`, `pin-source=` or `pin-value=`, `None` if it is nothing of that.
+    pub fn parse(query: &str) -> Result<Option<Self>> {
+        Ok(match query {
+            "pass" => Some(Self::Asked),
+            _ if query.starts_with("pin-") => Some(Self::Uri(Pkcs11Uri::parse(&format!("pkcs11:?{query}"))?)),
+            _ => None,
+        })
+    }
+}
+
 impl Pkcs11Uri {
     /// Reads a URI.
     ///

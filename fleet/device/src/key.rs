@@ -8,7 +8,7 @@ use keyrivet_core::key::Key;
 use keyrivet_core::object::Part;
 use keyrivet_core::token::{Token, User, UserPin};
 use keyrivet_core::tss2_pem::{self, Tss2Key};
-use keyrivet_core::uri::{self, Pkcs11Uri, UriType};
+use keyrivet_core::uri::{self, Authorisation, Pkcs11Uri, UriType};
 use keyrivet_core::{Error, Keyrivet, pem};
 
 use crate::failure::{Failure, Result};
@@ -49,17 +49,16 @@ fn by_handle(keyrivet: &Keyrivet, text: &str, pin_file: Option<&Path>) -> Result
     // Never the query, which may hold a PIN.
     let handle =
         handle.ok_or_else(|| Failure::new(format!("'handle:{digits}' is not a handle like handle:0x81000002")))?;
-    let uri = match query {
-        None | Some("pass") => Pkcs11Uri::default(),
-        Some(query) if query.starts_with("pin-") => Pkcs11Uri::parse(&format!("pkcs11:?{query}"))?,
-        Some(_) => {
-            return Err(Failure::new("what follows the '?' of a handle is pass, pin-source=FILE or pin-value=PIN"));
-        }
-    };
+    let authorisation = query
+        .map_or(Ok(Some(Authorisation::None)), Authorisation::parse)?
+        .ok_or_else(|| Failure::new("what follows the '?' of a handle is pass, pin-source=FILE or pin-value=PIN"))?;
     let mut key = keyrivet.key_from_handle(handle)?;
-    if pin_file.is_some() || query.is_some() {
-        key.authorise(pin::find(pin_file, Some(&uri), &format!("the key 0x{handle:08x}"))?);
-    }
+    let uri = match &authorisation {
+        Authorisation::None if pin_file.is_none() => return Ok(key),
+        Authorisation::None | Authorisation::Asked => None,
+        Authorisation::Uri(uri) => Some(uri),
+    };
+    key.authorise(pin::find(pin_file, uri, &format!("the key 0x{handle:08x}"))?);
     Ok(key)
 }
 

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_char};
 use std::panic::Location;
 use std::ptr;
 
+use keyrivet_core::kept::append;
 use zeroize::Zeroizing;
 
 use super::core_abi::*;
@@ -164,8 +165,7 @@ impl<'a> Bio<'a> {
             if more != 1 || length == 0 {
                 return Some(content);
             }
-            // A vector that grows by itself leaves its old bytes behind.
-            content = Zeroizing::new([content.as_slice(), piece.get(..length)?].concat());
+            append(&mut content, piece.get(..length)?).ok()?;
             if content.len() > limit {
                 return None;
             }

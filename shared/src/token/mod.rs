@@ -155,11 +155,6 @@ impl Token {
         }
     }
 
-    /// Takes what the store says now.
-    pub(crate) fn renew(&self) -> Result<()> {
-        self.reread().map(drop)
-    }
-
     /// What it knows about itself, as last read from the store.
     pub fn info(&self) -> Arc<TokenInfo> {
         self.info.load_full()
@@ -170,7 +165,8 @@ impl Token {
         self.file.load().hashes.contains(&hash)
     }
 
-    fn reread(&self) -> Result<TokenFile> {
+    /// Takes what the store says now.
+    pub(crate) fn reread(&self) -> Result<TokenFile> {
         let _renewing = self.renewing.get().lock();
         let file = self.directory.read_token()?;
         self.take(file.clone());
@@ -251,15 +247,17 @@ impl Token {
 
     /// Where the private key of an object is: what is worked out once for as long as the object stays as it is.
     pub(crate) fn place_of(&self, object: &Object, make: impl FnOnce() -> Result<KeyPlace>) -> Result<Arc<KeyPlace>> {
-        let is_it = |cached: &&mut Cached| std::ptr::eq(&*cached.object, object);
-        if let Some(place) = self.cache.get().lock().get_mut(&object.id).filter(is_it).and_then(|it| it.place.clone()) {
+        let is_it = |cached: &Cached| std::ptr::eq(&*cached.object, object);
+        let cached =
+            self.cache.get().lock().get(&object.id).filter(|cached| is_it(cached)).and_then(|it| it.place.clone());
+        if let Some(place) = cached {
             return Ok(place);
         }
         // Another process may have made the token anew, and this key after it: that is seen before a secret of before is tried
         // on the key, which the TPM would count.
         let _ = self.reread();
         let place = Arc::new(make()?);
-        if let Some(cached) = self.cache.get().lock().get_mut(&object.id).filter(is_it) {
+        if let Some(cached) = self.cache.get().lock().get_mut(&object.id).filter(|cached| is_it(cached)) {
             cached.place = Some(place.clone());
         }
         Ok(place)
@@ -403,7 +401,7 @@ mod tests {
         let token = keyrivet.token(SERIAL).unwrap();
         assert!(matches!(token.object(ObjectId::random().unwrap()), Err(Error::NotFound(_))));
         std::fs::remove_dir_all(folder.path().join(SERIAL)).unwrap();
-        assert!(matches!(token.renew(), Err(Error::TokenNotFound(_))));
+        assert!(matches!(token.reread(), Err(Error::TokenNotFound(_))));
         assert!(matches!(token.directory.lock(), Err(Error::TokenNotFound(_))));
         assert!(matches!(keyrivet.token("0000000000000000"), Err(Error::TokenNotFound(_))));
     }

@@ -49,6 +49,10 @@ impl HeldSession {
     fn is_fresh(&self) -> bool {
         self.uses < SESSION_USES && self.started.elapsed() < SESSION_AGE
     }
+
+    fn is_salted_to(&self, key: &PublicArea) -> bool {
+        self.salted_to.as_ref() == Some(&key.name)
+    }
 }
 
 impl Connection {
@@ -149,13 +153,13 @@ impl Connection {
 
     /// Whether a session salted to this key is held.
     pub(super) fn holds_session_salted_to(&self, key: &PublicArea) -> bool {
-        self.session.as_ref().is_some_and(|held| held.salted_to.as_ref() == Some(&key.name) && held.is_fresh())
+        self.session.as_ref().is_some_and(|held| held.is_salted_to(key) && held.is_fresh())
     }
 
     /// Starts a session unless a fitting one is held: salted to this key, if `salt` names one, with its handle.
     pub(super) fn start_session(&mut self, salt: Option<(u32, &PublicArea)>) -> Result<()> {
         if let Some(held) = self.session.take() {
-            if salt.is_none_or(|(_, key)| held.salted_to.as_ref() == Some(&key.name)) && held.is_fresh() {
+            if salt.is_none_or(|(_, key)| held.is_salted_to(key)) && held.is_fresh() {
                 self.session = Some(held);
                 return Ok(());
             }

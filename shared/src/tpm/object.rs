@@ -197,12 +197,20 @@ impl Connection {
         if !response::is_not_ours(&error) {
             return error;
         }
-        match self.find_srk() {
-            Ok(Some(found)) if found.area.name == srk.area.name => damaged(),
-            Ok(Some(_)) => Error::TpmReplaced { what: what.into() },
-            Ok(None) => self.diagnose_absence(srk, what),
+        match self.diagnose_srk(srk, what) {
+            Ok(None) => damaged(),
+            Ok(Some(wrong)) => wrong,
             Err(_) => error,
         }
+    }
+
+    /// What is wrong with the pinned `srk`'s handle: another key is there, or none; `None` if nothing is, by what the TPM says.
+    fn diagnose_srk(&mut self, srk: &Srk, what: &str) -> Result<Option<Error>> {
+        Ok(match self.find_srk()? {
+            Some(found) if found.area.name == srk.area.name => None,
+            Some(_) => Some(Error::TpmReplaced { what: what.into() }),
+            None => Some(self.diagnose_absence(srk, what)),
+        })
     }
 
     /// What it means that there is no storage root key any more: the TPM was cleared, or somebody has removed just that. Then it
@@ -256,14 +264,12 @@ impl Connection {
         if !refused && !response::is_not_ours(&error) {
             return error;
         }
-        match self.find_srk() {
-            Ok(Some(found)) if found.area.name == srk.area.name && !refused => error,
-            Ok(Some(found)) if found.area.name == srk.area.name => Error::StorageRootKey(format!(
+        match self.diagnose_srk(srk, what) {
+            Ok(None) if refused => Error::StorageRootKey(format!(
                 "the storage root key at 0x{SRK_HANDLE:x} has an authorisation value, which unattended use cannot give"
             )),
-            Ok(Some(_)) => Error::TpmReplaced { what: what.into() },
-            Ok(None) => self.diagnose_absence(srk, what),
-            Err(_) => error,
+            Ok(Some(wrong)) => wrong,
+            Ok(None) | Err(_) => error,
         }
     }
 
@@ -345,17 +351,8 @@ impl Connection {
         }
     }
 
-    /// That the pinned `srk` is at its handle, by what the TPM says.
     fn require_srk(&mut self, srk: &Srk) -> Result<()> {
-        const WHAT: &str = "this token";
-        match self.holds(SRK_HANDLE, &srk.area.name) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(match self.find_srk()? {
-                Some(_) => Error::TpmReplaced { what: WHAT.into() },
-                None => self.diagnose_absence(srk, WHAT),
-            }),
-            Err(error) => Err(error),
-        }
+        self.diagnose_srk(srk, "this token")?.map_or(Ok(()), Err)
     }
 
     /// Takes an object made outside under `srk`: `sensitive` is its `TPMT_SENSITIVE`. Returns its `TPM2B_PRIVATE`.

@@ -1,18 +1,17 @@
 //! Data that is kept until all of it is there, and may be secret.
 
-use cryptoki_sys::CKR_HOST_MEMORY;
-use zeroize::Zeroizing;
+use std::collections::TryReserveError;
 
-use crate::error::{Error, Result};
+use zeroize::Zeroizing;
 
 /// Adds data. The place that gets too small is wiped, which a vector that grows by itself would not do.
 ///
-/// Errors: CKR_HOST_MEMORY; what was kept is as it was then.
-pub(crate) fn append(kept: &mut Zeroizing<Vec<u8>>, more: &[u8]) -> Result<()> {
+/// Errors: there is no memory for it; what was kept is as it was then.
+pub fn append(kept: &mut Zeroizing<Vec<u8>>, more: &[u8]) -> Result<(), TryReserveError> {
     if kept.capacity() - kept.len() < more.len() {
         let needed = kept.len().saturating_add(more.len()).max(2 * kept.len());
         let mut larger = Zeroizing::new(Vec::new());
-        larger.try_reserve_exact(needed).map_err(|_| Error(CKR_HOST_MEMORY))?;
+        larger.try_reserve_exact(needed)?;
         larger.extend_from_slice(kept);
         *kept = larger;
     }
