@@ -60,6 +60,16 @@ fn foreign(curve: openssl::nid::Nid) -> (PKey<Private>, Vec<u8>) {
     (PKey::from_ec_key(key).unwrap(), point)
 }
 
+/// A key of the token's that derives, a foreign key's point, and what OpenSSL says that they agree on.
+fn agreement(client: &Client, curve: &[u8], nid: openssl::nid::Nid) -> (ObjectHandle, Vec<u8>, Vec<u8>) {
+    let (public, private) = client.ec(curve, &[Attribute::Sign(false), Attribute::Derive(true)]);
+    let (peer, point) = foreign(nid);
+    let key = client.openssl_key(public);
+    let mut deriver = Deriver::new(&peer).unwrap();
+    deriver.set_peer(&key).unwrap();
+    (private, point, deriver.derive_to_vec().unwrap())
+}
+
 fn octet_string(bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len() as u8;
     let head = if length < 128 { vec![4, length] } else { vec![4, 0x81, length] };
@@ -132,12 +142,7 @@ fn signatures_of_openssl_verify_and_forged_ones_do_not() {
 fn every_derivation_is_that_of_openssl() {
     let client = Client::new(client::PIN);
     for (curve, nid) in CURVES {
-        let (public, private) = client.ec(curve, &[Attribute::Sign(false), Attribute::Derive(true)]);
-        let (peer, point) = foreign(nid);
-        let key = client.openssl_key(public);
-        let mut deriver = Deriver::new(&peer).unwrap();
-        deriver.set_peer(&key).unwrap();
-        let z = deriver.derive_to_vec().unwrap();
+        let (private, point, z) = agreement(&client, curve, nid);
         for cofactor in [false, true] {
             for point in [point.clone(), octet_string(&point)] {
                 let derive = |kdf, length| {
@@ -170,12 +175,7 @@ fn every_derivation_is_that_of_openssl() {
 fn a_derived_aes_key_encrypts_as_the_peers_does() {
     let client = Client::new(client::PIN);
     let (curve, nid) = CURVES[0];
-    let (public, private) = client.ec(curve, &[Attribute::Sign(false), Attribute::Derive(true)]);
-    let (peer, point) = foreign(nid);
-    let key = client.openssl_key(public);
-    let mut deriver = Deriver::new(&peer).unwrap();
-    deriver.set_peer(&key).unwrap();
-    let z = deriver.derive_to_vec().unwrap();
+    let (private, point, z) = agreement(&client, curve, nid);
     for length in [16, 24, 32] {
         let template = [
             Attribute::Class(ObjectClass::SECRET_KEY),
@@ -238,18 +238,14 @@ fn a_derived_secret_is_as_secret_as_its_template_says_and_lives_in_memory_only()
 fn the_value_of_a_derived_secret_is_read_unless_its_template_forbids_that() {
     let client = Client::new(client::PIN);
     let (curve, nid) = CURVES[0];
-    let (public, private) = client.ec(curve, &[Attribute::Sign(false), Attribute::Derive(true)]);
-    let (peer, point) = foreign(nid);
-    let key = client.openssl_key(public);
-    let mut deriver = Deriver::new(&peer).unwrap();
-    deriver.set_peer(&key).unwrap();
+    let (private, point, z) = agreement(&client, curve, nid);
     let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::GENERIC_SECRET)];
     let derive = |more: &[Attribute]| {
         let wanted = ecdh(false, Ecdh1DeriveParams::new(EcKdf::null(), &point));
         client.derive(&wanted, private, &[&template[..], more].concat())
     };
     let secret = derive(&[]).unwrap();
-    assert_eq!(client.get(secret, CKA_VALUE), Ok(deriver.derive_to_vec().unwrap()));
+    assert_eq!(client.get(secret, CKA_VALUE), Ok(z));
     assert!(client.flag(secret, CKA_EXTRACTABLE) && !client.flag(secret, CKA_NEVER_EXTRACTABLE));
     for forbidden in [Attribute::Sensitive(true), Attribute::Extractable(false)] {
         let secret = derive(&[forbidden]).unwrap();

@@ -4,7 +4,7 @@ mod raw;
 
 use std::ptr::null_mut;
 
-use conformance_tests::{Device, Harm, ResourceManager, SO_PIN, Token};
+use conformance_tests::{Device, Harm, ResourceManager, SO_PIN, Token, Wire};
 use cryptoki_sys::*;
 use raw::{P256, Raw, Rv, call, flag, number};
 
@@ -169,13 +169,19 @@ fn an_owner_with_an_authorisation_value_is_asked_by_the_configuration() {
     assert_eq!(sent, 1, "only tpm2_changeauth has shown it");
 }
 
-#[test]
-fn a_key_that_came_into_the_tpm_though_the_answer_was_lost_is_used_there_and_leaves_with_its_object() {
+/// A token without PIN, and a TPM to which harm can be done.
+fn behind_a_wire() -> (Device, Wire, Raw) {
     let device = Device::new();
     let _ = Token::new(&device, "dev", "");
     let wire = device.wire();
     device.use_tcti(wire.tcti());
     let raw = Raw::initialised(&device);
+    (device, wire, raw)
+}
+
+#[test]
+fn a_key_that_came_into_the_tpm_though_the_answer_was_lost_is_used_there_and_leaves_with_its_object() {
+    let (device, wire, raw) = behind_a_wire();
     let mut session = raw.open(0);
     // Once: the TPM says to the repeat that the place is taken. Twice: that is lost too.
     for times in [1, 2] {
@@ -196,11 +202,7 @@ fn a_key_that_came_into_the_tpm_though_the_answer_was_lost_is_used_there_and_lea
 
 #[test]
 fn while_the_tpm_does_not_tell_whether_a_key_came_into_it_the_file_names_its_place() {
-    let device = Device::new();
-    let _ = Token::new(&device, "dev", "");
-    let wire = device.wire();
-    device.use_tcti(wire.tcti());
-    let raw = Raw::initialised(&device);
+    let (device, wire, raw) = behind_a_wire();
     let session = raw.open(0);
     wire.harm("EvictControl", 2, Harm::Cut(9));
     // The first is to see that the storage root key is there.

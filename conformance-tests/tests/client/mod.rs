@@ -409,3 +409,28 @@ pub(crate) const CURVES: [(&[u8], Nid); 3] = [
     (&[6, 5, 0x2b, 0x81, 4, 0, 0x22], Nid::SECP384R1),
     (&[6, 5, 0x2b, 0x81, 4, 0, 0x23], Nid::SECP521R1),
 ];
+
+/// Generates a secret key of so many bytes.
+pub(crate) fn generate(
+    client: &Client,
+    mechanism: Mechanism<'_>,
+    length: CK_ULONG,
+    more: &[Attribute],
+) -> Answer<ObjectHandle> {
+    let template = [&[Attribute::ValueLen(length.into())], more].concat();
+    answer(client.session.generate_key(&mechanism, &template))
+}
+
+/// `data` cut into parts of some lengths, over and over.
+pub(crate) fn parts(data: &[u8]) -> Vec<&[u8]> {
+    let (mut rest, mut found) = (data, Vec::new());
+    for length in [1, 0, 15, 16, 17, 31, 64, 2000].into_iter().cycle() {
+        let (part, after) = rest.split_at(rest.len().min(length));
+        found.push(part);
+        rest = after;
+        if rest.is_empty() {
+            return found;
+        }
+    }
+    found
+}
