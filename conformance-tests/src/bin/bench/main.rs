@@ -104,7 +104,7 @@ fn usage() -> String {
     });
     format!(
         "usage: conformance-tests/bench [--quick] [--json] [--strict] [--polite] [JOB...]\n\n  \
-         --quick     a minute and a half, and rougher\n  \
+         --quick     two minutes, and rougher\n  \
          --json      every value, instead of the table\n  \
          --strict    fail if a goal is missed\n  \
          --polite    no real-time priority (which root gives it) and no processor kept for the TPMs\n\n\

@@ -160,9 +160,9 @@ impl Lane for Threads<'_, '_> {
             // Whoever shares the dead one finds out by itself if there can be no other.
             let _ = worker.restart();
         })?;
-        let (processor, each, counts) = parse(&answer).ok_or(format!("said '{answer}'"))?;
-        let value = counts.iter().sum::<f64>() / time.as_secs_f64();
-        Ok(Slice { value, time: each, processor, fairness: fairness(&counts) })
+        let ran = Ran::parse(&answer).ok_or(format!("said '{answer}'"))?;
+        let fairness = fairness(&ran.counts);
+        Ok(Slice { value: ran.rate(), time: ran.median, processor: ran.processor, fairness })
     }
 }
 
@@ -190,12 +190,32 @@ fn fairness(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min) / values.iter().copied().fold(0.0, f64::max)
 }
 
-/// `ran PROCESSOR MEDIAN COUNT...`; the times are told in nanoseconds and given in microseconds.
-fn parse(answer: &str) -> Option<(f64, f64, Vec<f64>)> {
-    let numbers: Option<Vec<f64>> = answer.strip_prefix("ran ")?.split(' ').map(|word| word.parse().ok()).collect();
-    match &numbers?[..] {
-        [processor, median, counts @ ..] => Some((processor / 1e3, median / 1e3, counts.to_vec())),
-        _ => None,
+/// What a worker says of one stretch.
+#[derive(Debug, PartialEq)]
+struct Ran {
+    /// Processor time per operation, in microseconds.
+    processor: f64,
+    /// The median time of one operation, in microseconds.
+    median: f64,
+    /// When the last one ended, in seconds.
+    elapsed: f64,
+    /// How many each thread finished.
+    counts: Vec<f64>,
+}
+
+impl Ran {
+    /// `ran PROCESSOR MEDIAN ELAPSED COUNT...`, the times in nanoseconds.
+    fn parse(answer: &str) -> Option<Self> {
+        let numbers: Option<Vec<f64>> = answer.strip_prefix("ran ")?.split(' ').map(|word| word.parse().ok()).collect();
+        let [processor, median, elapsed, counts @ ..] = &numbers?[..] else { return None };
+        let (processor, median, elapsed) = (processor / 1e3, median / 1e3, elapsed / 1e9);
+        Some(Self { processor, median, elapsed, counts: counts.to_vec() })
+    }
+
+    /// Operations per second. What was begun and not finished neither counts nor takes time: a short slice holds few
+    /// operations, and whether one more fits into it is luck.
+    fn rate(&self) -> f64 {
+        if self.elapsed > 0.0 { self.counts.iter().sum::<f64>() / self.elapsed } else { 0.0 }
     }
 }
 
@@ -222,8 +242,11 @@ mod tests {
 
     #[test]
     fn what_a_worker_says_is_read_back() {
-        assert_eq!(parse("ran 1500 2000 20 30"), Some((1.5, 2.0, vec![20.0, 30.0])));
-        assert_eq!(parse("ran 1500"), None);
-        assert_eq!(parse("ready"), None);
+        let ran = Ran::parse("ran 1500 2000 500000000 20 30").expect("four numbers and more");
+        assert_eq!(ran, Ran { processor: 1.5, median: 2.0, elapsed: 0.5, counts: vec![20.0, 30.0] });
+        assert_eq!(ran.rate(), 100.0);
+        assert_eq!(Ran::parse("ran 0 0 0 0").map(|ran| ran.rate()), Some(0.0));
+        assert_eq!(Ran::parse("ran 1500 2000"), None);
+        assert_eq!(Ran::parse("ready"), None);
     }
 }

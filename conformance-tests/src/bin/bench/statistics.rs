@@ -10,9 +10,10 @@ impl Series {
         quantile(&self.0, 0.5)
     }
 
-    /// Half the distance between the quartiles, as a part of the median.
+    /// Half the distance between the quartiles, as a part of the median; zero where they are one.
     pub(crate) fn spread(&self) -> f64 {
-        (quantile(&self.0, 0.75) - quantile(&self.0, 0.25)) / 2.0 / self.median()
+        let distance = quantile(&self.0, 0.75) - quantile(&self.0, 0.25);
+        if distance == 0.0 { 0.0 } else { distance / 2.0 / self.median() }
     }
 
     /// The median of the ratios to another series, round by round, so that noise that lasts hits both.
@@ -39,6 +40,7 @@ mod tests {
     fn median_spread_and_ratio_are_those_of_the_text_books() {
         let series = Series(vec![4.0, 1.0, 3.0, 2.0, 5.0]);
         assert_eq!((series.median(), series.spread()), (3.0, 1.0 / 3.0));
+        assert_eq!(Series(vec![0.0, 0.0]).spread(), 0.0);
         assert_eq!(Series(vec![1.0, 2.0]).median(), 1.5);
         assert!(Series::default().median().is_nan());
         // A machine that slows down to a half midway does not change who is faster.

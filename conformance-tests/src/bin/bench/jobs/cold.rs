@@ -91,7 +91,7 @@ fn row(bench: &Bench, report: &mut Report, name: &str, recipes: Vec<Recipe<'_>>)
     bench.arena.time();
     let mut programs: Vec<_> = recipes.iter().map(|(_, command)| Program { command }).collect();
     let mut lanes: Vec<&mut dyn Lane> = programs.iter_mut().map(|program| program as &mut dyn Lane).collect();
-    let slices = interleave(&mut lanes, bench.rounds(30), bench.slice());
+    let slices = interleave(&mut lanes, bench.rounds(100), bench.slice());
     let mut row = Row::new(name, "ms", Better::Lower);
     let measured: Measured = recipes.iter().map(|(who, _)| *who).zip(slices).collect();
     for ((who, slices), commands) in measured.iter().zip(commands) {

@@ -8,7 +8,7 @@ use conformance_tests::{Artefact, Run as _};
 use super::Bench;
 use super::cold::token_tool;
 use crate::contestants::{Contestant, Route};
-use crate::report::{Better, Report, Row};
+use crate::report::{Report, Row};
 
 use Contestant::{Limit, Provider, Token, TokenWithPin, Tpm2Openssl, Tpm2Pkcs11};
 
@@ -51,14 +51,14 @@ fn count_linked(file: &Path) -> Result<f64, String> {
 }
 
 fn memory(bench: &Bench, report: &mut Report) {
-    let mut row = Row::new("peak memory of pkcs11-tool --sign, against --list-slots", "KiB", Better::Lower);
+    let mut row = Row::informative("peak memory of pkcs11-tool --sign, against --list-slots", "KiB");
     let sign = ["--sign", "--id", "01", "--mechanism", "ECDSA", "-i", "digest", "-o", "signature"];
     for who in Contestant::MODULES {
         row.exact(who, peak(token_tool(bench, who, &sign)));
     }
     row.exact(Limit, peak(bench.arena.tool(Token, &["--list-slots"])));
     report.row(row);
-    let mut row = Row::new("peak memory of openssl dgst -sign, against software", "KiB", Better::Lower);
+    let mut row = Row::informative("peak memory of openssl dgst -sign, against software", "KiB");
     let sign = |mut command: Command, key: &str| {
         command.args(["dgst", "-sha256", "-out", "signature", "-sign", key, "data"]);
         peak(command)

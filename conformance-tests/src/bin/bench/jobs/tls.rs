@@ -51,7 +51,7 @@ fn handshakes(bench: &Bench, report: &mut Report, name: &str, key: &str, route: 
         }
     }
     let mut running: Vec<&mut dyn Lane> = lanes.iter_mut().map(|(_, lane)| lane as &mut dyn Lane).collect();
-    let slices = interleave(&mut running, bench.rounds(10), bench.slice() * 2);
+    let slices = interleave(&mut running, bench.rounds(16), bench.slice() * 2);
     let series: Vec<_> = slices.iter().map(|slices| slices.series(|slice| slice.value)).collect();
     // P-256 signatures are as quick as the rest of a handshake.
     let is_bottleneck = key == "rsa" && route != Route::Direct;

@@ -124,8 +124,8 @@ fn obey(signer: &dyn Signer, line: &str) -> Result<String> {
     }
 }
 
-/// One stretch of signing: the processor time of this process per signature and the median time of one, in
-/// nanoseconds, then how many each thread finished in the time.
+/// One stretch of signing, its times in nanoseconds: the processor time of this process per signature, the median time of
+/// one, when the last one ended that was within the time, and how many each thread finished by then.
 fn time_threads(signer: &dyn Signer, threads: u32, time: Duration) -> Result<String> {
     let ran = in_threads(threads, &|thread, barrier| {
         let mut outcome = (0..WARM_UP).try_for_each(|_| signer.sign(thread));
@@ -144,13 +144,14 @@ fn time_threads(signer: &dyn Signer, threads: u32, time: Duration) -> Result<Str
         each.pop();
         outcome.map(|()| (each, processor))
     })?;
+    let elapsed = ran.iter().map(|(each, _)| each.iter().sum::<Duration>()).max().unwrap_or_default().as_nanos();
     let mut all: Vec<Duration> = ran.iter().flat_map(|(each, _)| each).copied().collect();
     all.sort_unstable();
     let processor = ran.iter().map(|(_, processor)| *processor).max().unwrap_or_default();
     let per_signature = processor.as_nanos() / (all.len() + threads as usize) as u128;
     let median = all.get(all.len() / 2).copied().unwrap_or_default().as_nanos();
     let counts = ran.iter().map(|(each, _)| format!(" {}", each.len()));
-    Ok(format!("ran {per_signature} {median}{}", counts.collect::<String>()))
+    Ok(format!("ran {per_signature} {median} {elapsed}{}", counts.collect::<String>()))
 }
 
 fn in_threads<T: Send>(threads: u32, work: &(dyn Fn(usize, &Barrier) -> Result<T> + Sync)) -> Result<Vec<T>> {
