@@ -81,21 +81,25 @@ fn encryption_to_a_key_in_the_tpm_needs_no_tpm() {
 fn a_wrong_pkcs1_padding_decrypts_to_another_message_unless_an_error_is_asked_for() {
     let device = Device::new();
     device.new_key_file(RSA, "key.pem");
-    let _ = Activation::DefaultFirst.openssl(&device, "pkey -in key.pem -pubout -out key.pub").ok();
+    let token = Token::new(&device, "dev", "123456");
+    token.generate("rsa:2048", "rsa", "01");
     device.write("block", [&[0_u8, 1][..], &[7; 254]].concat());
-    let encrypt = "pkeyutl -encrypt -pubin -inkey key.pub -pkeyopt rsa_padding_mode:none -in block -out c";
-    let _ = plain_openssl(&device, encrypt).ok();
-    let decrypt = "pkeyutl -decrypt -inkey key.pem -in c -out d";
-    let _ = Activation::DefaultFirst.openssl(&device, decrypt).ok().silent();
-    let another = device.read("d");
-    assert_ne!(another, device.read("block"));
-    // The same in each process, or the difference would tell.
-    let _ = Activation::DefaultFirst.openssl(&device, decrypt).ok().silent();
-    assert_eq!(device.read("d"), another);
-    let strict = format!("{decrypt} -pkeyopt implicit-rejection:0");
-    let _ = Activation::DefaultFirst.openssl(&device, &strict).fails_with("does not decrypt");
-    let oaep = format!("{decrypt} -pkeyopt rsa_padding_mode:oaep");
-    let _ = Activation::DefaultFirst.openssl(&device, &oaep).fails_with("does not decrypt");
+    for key in ["key.pem", &token.uri("rsa")] {
+        let _ = Activation::DefaultFirst.openssl(&device, &format!("pkey -in {key} -pubout -out key.pub")).ok();
+        let encrypt = "pkeyutl -encrypt -pubin -inkey key.pub -pkeyopt rsa_padding_mode:none -in block -out c";
+        let _ = plain_openssl(&device, encrypt).ok();
+        let decrypt = format!("pkeyutl -decrypt -inkey {key} -in c -out d");
+        let _ = Activation::DefaultFirst.openssl(&device, &decrypt).ok().silent();
+        let another = device.read("d");
+        assert_ne!(another, device.read("block"));
+        // The same in each process, or the difference would tell.
+        let _ = Activation::DefaultFirst.openssl(&device, &decrypt).ok().silent();
+        assert_eq!(device.read("d"), another);
+        let strict = format!("{decrypt} -pkeyopt implicit-rejection:0");
+        let _ = Activation::DefaultFirst.openssl(&device, &strict).fails_with("does not decrypt");
+        let oaep = format!("{decrypt} -pkeyopt rsa_padding_mode:oaep");
+        let _ = Activation::DefaultFirst.openssl(&device, &oaep).fails_with("does not decrypt");
+    }
 }
 
 #[test]

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::algorithm::{EncryptionScheme, HashAlgorithm, SignatureScheme};
+use crate::auth::StackWiped;
 use crate::error::{Error, Result};
 use crate::object::{KeyMaterial, ObjectId};
 use crate::public_area::{FixedScheme, object_attribute};
 use crate::public_key::{PublicKey, check_digest, padded};
 use crate::token::Token;
-use crate::tpm::{self, Tpm};
+use crate::tpm::{self, Authority, Tpm};
 use crate::tss2_pem::Tss2Key;
 use crate::{random, rsa_padding};
 
@@ -287,10 +288,11 @@ impl Key {
     /// ask two of them would learn from the difference that it was wrong; and nothing that those who only send
     /// ciphertexts know.
     fn rejection_secret(&self) -> Result<Zeroizing<Vec<u8>>> {
-        Ok(Zeroizing::new(match &self.tpm_key.place.source {
-            Source::Wrapped { key, .. } => HashAlgorithm::Sha256.digest(&key.private),
-            Source::Persistent(_) | Source::Saved(_) => random::of_this_process()?.to_vec(),
-        }))
+        let _wiped = StackWiped;
+        match &self.tpm_key.place.source {
+            Source::Wrapped { key, .. } => Ok(rejection_secret(&key.private, &self.tpm_key.authority()?)),
+            Source::Persistent(_) | Source::Saved(_) => Ok(Zeroizing::new(random::of_this_process()?.to_vec())),
+        }
     }
 
     fn rsa(&self, block: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
@@ -313,5 +315,30 @@ impl Key {
         };
         let coordinates = point[1..].split_at(curve.coordinate_length());
         self.tpm_key.use_with(|tpm, key, authority| tpm.ecdh(key, authority, coordinates))
+    }
+}
+
+/// Of a key that has an authValue which nobody can guess, also who has read the store does not know it. An authValue that
+/// somebody chose is not in it: it could be tried against the messages that come out.
+fn rejection_secret(private: &[u8], authority: &Authority) -> Zeroizing<Vec<u8>> {
+    let auth: &[u8] = if let Authority::Random(value) = authority { value } else { &[] };
+    let known_to_users = Zeroizing::new([private, auth].concat());
+    Zeroizing::new(HashAlgorithm::Sha256.digest(&known_to_users))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_secret_is_not_what_a_store_tells_and_tells_no_pin() {
+        let secret = |authority| rejection_secret(b"private part", &authority);
+        let random = |byte| Authority::Random(Zeroizing::new(vec![byte; 32]));
+        let chosen = |pin: &[u8]| Authority::Chosen(Zeroizing::new(pin.to_vec()));
+        assert_eq!(secret(random(1)), secret(random(1)));
+        assert_ne!(secret(random(1)), secret(random(2)));
+        assert_ne!(secret(random(1)), secret(Authority::Empty));
+        assert_eq!(secret(chosen(b"1234")), secret(chosen(b"5678")));
+        assert_ne!(secret(Authority::Empty), rejection_secret(b"another's", &Authority::Empty));
     }
 }

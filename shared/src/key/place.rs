@@ -134,7 +134,7 @@ impl TpmKey {
         }
     }
 
-    fn authority(&self) -> Result<Authority> {
+    pub(super) fn authority(&self) -> Result<Authority> {
         Ok(match &self.owner {
             Owner::Nobody | Owner::Adopted(_, _, None) => Authority::Empty,
             Owner::Token(token, id) => token.key_auth(*id)?.map_or(Authority::Empty, Authority::Random),

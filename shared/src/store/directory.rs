@@ -46,12 +46,17 @@ impl TokenDirectory {
         Error::TokenNotFound(format!("token {}", self.path.display()))
     }
 
+    /// The error of a reader of `path`, which a token always has.
+    fn gone_or_unreadable(&self, path: &Path) -> impl Fn(std::io::Error) -> Error {
+        move |error| match error.kind() {
+            ErrorKind::NotFound => self.gone(),
+            _ => unreadable(path)(error),
+        }
+    }
+
     pub(crate) fn read_token(&self) -> Result<TokenFile> {
         let path = self.path.join(TOKEN_FILE);
-        let text = plain::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => self.gone(),
-            _ => unreadable(&path)(error),
-        })?;
+        let text = plain::read(&path).map_err(self.gone_or_unreadable(&path))?;
         TokenFile::parse(&text).map_err(|reason| Error::ObjectCorrupt { path, reason })
     }
 
@@ -96,7 +101,7 @@ impl TokenDirectory {
     }
 
     fn ids(&self) -> Result<Vec<ObjectId>> {
-        let entries = fs::read_dir(&self.path).map_err(unreadable(&self.path))?;
+        let entries = fs::read_dir(&self.path).map_err(self.gone_or_unreadable(&self.path))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let mut ids: Vec<ObjectId> = names.filter_map(|name| name.strip_suffix(OBJECT_SUFFIX)?.parse().ok()).collect();
         ids.sort();

@@ -403,6 +403,7 @@ mod tests {
         std::fs::remove_dir_all(folder.path().join(SERIAL)).unwrap();
         assert!(matches!(token.reread(), Err(Error::TokenNotFound(_))));
         assert!(matches!(token.directory.lock(), Err(Error::TokenNotFound(_))));
+        assert!(matches!(token.find(&Query::default()), Err(Error::TokenNotFound(_))));
         assert!(matches!(keyrivet.token("0000000000000000"), Err(Error::TokenNotFound(_))));
     }
 }
