@@ -30,3 +30,11 @@ pub use server::{Server, free_port, say_hello};
 pub use token::{SO_PIN, Token};
 pub use tpm_log::{Exchange, exchanges};
 pub use wire::{Harm, Wire};
+
+/// How often a test does what it does: `short`, but `long` where `KEYRIVET_LONG` says so, as `conformance-tests/test --long`
+/// does. It is told among what the test prints.
+pub fn count(short: usize, long: usize) -> usize {
+    let count = if std::env::var_os("KEYRIVET_LONG").is_some() { long } else { short };
+    println!("{count} times ({short} by default, {long} in --long)");
+    count
+}

@@ -1,5 +1,7 @@
 //! A token made with `pkcs11-tool`, for tests about what comes after.
 
+use std::process::{Child, Stdio};
+
 use crate::device::Device;
 use crate::program::Output;
 
@@ -41,6 +43,26 @@ impl<'a> Token<'a> {
         }
         words.extend(arguments);
         self.device.pkcs11_tool(&words)
+    }
+
+    /// Starts one of many programs that sign once with the P-256 key of this label and id, through the module or the provider
+    /// as its number says.
+    pub fn start_signer(&self, label: &str, id: &str, number: usize) -> Child {
+        let signature = format!("signature{number}");
+        let mut command;
+        if number % 4 < 2 {
+            command = self.device.command("pkcs11-tool");
+            command.args(["--module", &self.device.module(), "--token-label", &self.label]);
+            if !self.pin.is_empty() {
+                command.args(["--login", "--pin", &self.pin]);
+            }
+            command.args(["--sign", "--mechanism", "ECDSA-SHA256", "--id", id, "-i", "openssl.cnf", "-o", &signature]);
+        } else {
+            command = self.device.command("openssl");
+            command.env("OPENSSL_CONF", self.device.openssl_conf());
+            command.args(["dgst", "-sha256", "-sign", &self.uri(label), "-out", &signature, "openssl.cnf"]);
+        }
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the signer starts")
     }
 
     /// Makes a key pair; `kind` as pkcs11-tool names it: `rsa:2048`, `EC:prime256v1`.

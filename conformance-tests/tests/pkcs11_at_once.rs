@@ -9,7 +9,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use conformance_tests::{Device, Hold};
+use conformance_tests::{Device, Hold, count};
 use cryptoki_sys::*;
 use raw::{Given, P256, PIN, Raw, Rv, Wanted, call, flag, mechanism, number};
 use walk::{Function, Login, TABLE, When, World, function};
@@ -134,11 +134,6 @@ fn ten_thousand_sessions_opened_at_once_have_handles_of_their_own() {
     assert_eq!(raw.token_info(0).ulSessionCount, 0);
 }
 
-/// How long threads do anything: longer where `conformance-tests/test --long` says so.
-fn duration() -> Duration {
-    Duration::from_secs(if std::env::var_os("KEYRIVET_LONG").is_some() { 60 } else { 3 })
-}
-
 #[test]
 fn sixteen_threads_do_anything_on_four_tokens_and_each_sees_its_own() {
     let device = Device::with_hold(Hold::Default);
@@ -153,20 +148,22 @@ fn sixteen_threads_do_anything_on_four_tokens_and_each_sees_its_own() {
         }
         // The session stays open, and with it the login.
     }
+    let duration = Duration::from_secs(count(3, 60) as u64);
     let stop = AtomicBool::new(false);
     let (raw, stop_now) = (&raw, &stop);
+    // Also where this thread panics before it stops them.
+    let until = Instant::now() + duration * 20;
     let done: Vec<_> = std::thread::scope(|scope| {
-        let work = |thread: usize| scope.spawn(move || anything(raw, thread, stop_now));
+        let work = |thread: usize| scope.spawn(move || anything(raw, thread, stop_now, until));
         let threads: Vec<_> = (0..16).map(work).collect();
-        std::thread::sleep(duration());
+        std::thread::sleep(duration);
         stop.store(true, Ordering::Relaxed);
         threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
     });
     println!(
-        "{} rounds by 16 threads on {} tokens in {:?}: {done:?}",
+        "{} rounds by 16 threads on {} tokens in {duration:?}: {done:?}",
         done.iter().sum::<usize>(),
-        TOKENS.len(),
-        duration()
+        TOKENS.len()
     );
     assert!(done.iter().all(|rounds| *rounds > 0), "each thread gets its turn: {done:?}");
     for slot in (0..).take(TOKENS.len()) {
@@ -182,10 +179,9 @@ fn sixteen_threads_do_anything_on_four_tokens_and_each_sees_its_own() {
 }
 
 /// One thread: sessions of its own, one thing after the other in an order of its own, each checked.
-fn anything(raw: &Raw, thread: usize, stop: &AtomicBool) -> usize {
+fn anything(raw: &Raw, thread: usize, stop: &AtomicBool, until: Instant) -> usize {
     let mut chance = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(thread as u64 + 1);
     let mut rounds = 0;
-    let until = Instant::now() + duration() * 20;
     while !stop.load(Ordering::Relaxed) && Instant::now() < until {
         // xorshift
         chance ^= chance << 13;

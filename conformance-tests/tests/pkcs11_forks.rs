@@ -8,9 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use conformance_tests::{Device, Hold, ResourceManager, Token};
+use conformance_tests::{Device, Hold, ResourceManager, Token, count};
 use cryptoki_sys::*;
-use forks::{WAYS, Way, assert_no_attack, child, count};
+use forks::{WAYS, Way, assert_no_attack, child};
 use raw::{PIN, Raw, Rv, call, number};
 
 const MESSAGE: &[u8] = b"a message of two parts";

@@ -4,17 +4,12 @@ mod client;
 mod raw;
 
 use client::{Client, Wanted};
-use conformance_tests::{Device, Hold, Token};
+use conformance_tests::{Device, Hold, Token, count};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
-
-/// How many, in CI and where there is time (`conformance-tests/test --long`).
-fn count(short: usize, long: usize) -> usize {
-    if std::env::var_os("KEYRIVET_LONG").is_some() { long } else { short }
-}
 
 fn client(pin: &str) -> Client {
     let device = Device::with_hold(Hold::Default);

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use conformance_tests::{Device, Hold, ResourceManager, Token};
-use forks::{WAYS, Way, assert_no_attack, child, count};
+use conformance_tests::{Device, Hold, ResourceManager, Token, count};
+use forks::{WAYS, Way, assert_no_attack, child};
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::provider::Provider;

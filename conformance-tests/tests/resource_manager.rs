@@ -5,12 +5,11 @@ mod raw;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
 use std::ptr::null_mut;
 
-use conformance_tests::{Device, Hold, ResourceManager, Token};
+use conformance_tests::{Device, Hold, ResourceManager, Token, count};
 use cryptoki_sys::*;
-use forks::{Child, Way, child, count};
+use forks::{Child, Way, child};
 use raw::{PIN, Raw, call, number};
 
 #[test]
@@ -37,19 +36,12 @@ fn sixty_four_signers_at_once_share_a_resource_manager() {
     let _manager = ResourceManager::start(&device);
     let token = Token::new(&device, "gateway", "123456");
     token.generate("EC:prime256v1", "key", "01");
-    let signers: Vec<_> = (0..64)
-        .map(|number| {
-            let mut command = device.command("openssl");
-            command.env("OPENSSL_CONF", device.openssl_conf()).stderr(Stdio::piped());
-            let name = format!("signature{number}");
-            command.args(["dgst", "-sha256", "-sign", &token.uri("key"), "-out", &name, "openssl.cnf"]);
-            command.spawn().expect("the signer starts")
-        })
-        .collect();
+    let signers: Vec<_> = (0..64).map(|number| token.start_signer("key", "01", number)).collect();
     for signer in signers {
         let output = signer.wait_with_output().expect("the signer ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+    println!("64 signers, through module and provider, all succeeded");
 }
 
 #[test]
@@ -126,8 +118,32 @@ fn seventy_processes_idle_logged_in_and_the_seventy_first_signs() {
     let idle: Vec<_> = (0..70).map(|_| Idle::start(&raw)).collect();
     let signer = Signer::new(&raw);
     (0..3).for_each(|_| signer.sign());
+    let count = idle.len();
     idle.into_iter().for_each(Idle::end);
     signer.sign();
+    forks::assert_no_attack(&device);
+    println!("{count} idle processes signed before and after, another between");
+}
+
+#[test]
+fn a_resource_manager_that_is_started_again_is_not_noticed() {
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    let mut manager = ResourceManager::start(&device);
+    let raw = Raw::load(&device);
+    let signer = Signer::new(&raw);
+    for _ in 0..3 {
+        signer.sign();
+        drop(manager);
+        assert!(
+            raw.sign_init(signer.session, CKM_ECDSA, signer.key)
+                .and_then(|()| raw.sign(signer.session, &[7; 32]))
+                .is_err()
+        );
+        manager = ResourceManager::start(&device);
+        signer.sign();
+    }
+    drop(manager);
     forks::assert_no_attack(&device);
 }
 

@@ -1,8 +1,10 @@
-//! No PIN, no authorisation value and no token secret crosses the bus to the TPM in the clear.
+//! No PIN, no authorisation value and no token secret crosses the bus to the TPM in the clear, lies in memory or is logged.
 //!
 //! The secrets are worked out here independently of Keyrivet: HKDF by OpenSSL, unsealing by tpm2-tools.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -43,6 +45,41 @@ fn no_pin_and_no_secret_is_in_the_bytes_that_go_to_the_tpm_or_come_back() {
     for id in keys {
         let value = hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat());
         assert!(!found(&bytes, &value), "a key's authValue went over the bus");
+    }
+}
+
+#[test]
+fn no_secret_is_in_what_is_logged() {
+    let device = Device::new();
+    let token = Token::new(&device, "gateway", FIRST_PIN);
+    device.set_variable("KEYRIVET_LOG", "all");
+    token.generate("EC:prime256v1", "ec", "01");
+    let sign = ["--sign", "--id", "01", "--mechanism", "ECDSA-SHA256", "-i", "openssl.cnf", "-o", "signature"];
+    let wrong =
+        device.pkcs11_tool(&[&["--token-label", "gateway", "--login", "--pin", SECOND_PIN], &sign[..]].concat());
+    let said = [
+        token.tool(&sign).ok().stderr(),
+        device
+            .openssl(&["dgst", "-sha256", "-sign", &token.uri("ec"), "-out", "signature", "openssl.cnf"])
+            .ok()
+            .stderr(),
+        wrong.fails().stderr(),
+        token.tool(&["--change-pin", "--new-pin", SECOND_PIN]).ok().stderr(),
+    ];
+    let said = said.concat();
+    assert!(said.contains("keyrivet: tpm: Sign") && said.contains("was refused"), "{said}");
+    let file = TokenFile::read(&device);
+    let secret = file.unseal(&device, SECOND_PIN);
+    let mut secrets = vec![secret.clone()];
+    for pin in [FIRST_PIN, SECOND_PIN, SO_PIN] {
+        secrets.extend([pin.as_bytes().to_vec(), hkdf(&file.salt, pin.as_bytes(), b"PIN")]);
+    }
+    let keys = file.object_ids();
+    secrets.extend(keys.iter().map(|id| hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat())));
+    for secret in secrets {
+        for form in [String::from_utf8_lossy(&secret).into_owned(), hex(&secret), format!("{secret:?}")] {
+            assert!(!said.to_lowercase().contains(&form.to_lowercase()), "{form} in {said}");
+        }
     }
 }
 
@@ -98,7 +135,7 @@ fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
         let mut reached = [0];
         stdout.read_exact(&mut reached).expect("the client goes on");
         assert_eq!(reached, stage.as_bytes());
-        dumps.push((stage, core_dump(&device, client.id())));
+        dumps.push((stage, core_dump(&device, client.id()), Mapping::of_process(client.id())));
         stdin.write_all(b"g").unwrap();
     }
     assert!(client.wait().unwrap().success());
@@ -112,11 +149,47 @@ fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
     ];
     let [id] = &file.object_ids()[..] else { panic!("one key") };
     wanted.push(("key's authValue", hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat())));
-    for (stage, dump) in dumps {
+    for (stage, dump, memory) in dumps {
         assert!(found(&dump, b"keyrivet"), "the dump at '{stage}' is of our client");
         for (name, value) in &wanted {
             assert!(!found(&dump, value), "the {name} is in the core dump at '{stage}'");
+            // All memory, also what is left out of dumps.
+            let holders: Vec<_> = memory.iter().filter(|mapping| found(&mapping.content, value)).collect();
+            assert_eq!(holders.len(), usize::from(*name == "token secret" && stage != "o"), "the {name} at '{stage}'");
+            for holder in holders {
+                // Locked, and not for dumps (proc_pid_smaps(5)).
+                assert!(holder.flags.contains(" lo ") && holder.flags.contains(" dd "), "{}", holder.flags);
+            }
         }
+    }
+    println!("{} secrets, three stages", wanted.len());
+}
+
+/// A stretch of a process's memory that it may write.
+struct Mapping {
+    content: Vec<u8>,
+    flags: String,
+}
+
+impl Mapping {
+    fn of_process(process: u32) -> Vec<Self> {
+        let memory = File::open(format!("/proc/{process}/mem")).unwrap();
+        let text = std::fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
+        let (mut mappings, mut place) = (Vec::new(), None);
+        for line in text.lines() {
+            if let Some(flags) = line.strip_prefix("VmFlags:") {
+                let Some((start, end)) = place.take() else { continue };
+                let mut content = vec![0; end - start];
+                memory.read_exact_at(&mut content, start as u64).unwrap();
+                mappings.push(Self { content, flags: format!("{flags} ") });
+            } else if let Some((range, "rw-p")) = line.split(' ').next().zip(line.split(' ').nth(1)) {
+                let (start, end) = range.split_once('-').unwrap();
+                let number = |text| usize::from_str_radix(text, 16).unwrap();
+                place = Some((number(start), number(end)));
+            }
+        }
+        assert!(mappings.iter().any(|mapping| found(&mapping.content, b"keyrivet")), "it is our client's");
+        mappings
     }
 }
 

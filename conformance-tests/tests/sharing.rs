@@ -1,15 +1,18 @@
 //! Many processes and one TPM without a resource manager: three transient slots, and everybody gets a turn.
 
-use std::process::{Child, Command, Stdio};
+mod tls_server;
+
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use conformance_tests::{Device, Hold, Output, Run as _, Server, Token, free_port};
+use conformance_tests::{Device, Hold, Run as _, Token};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
+use tls_server::TlsServer;
 
 #[test]
 fn sixty_four_signers_at_once_all_succeed() {
@@ -20,7 +23,7 @@ fn sixty_four_signers_at_once_all_succeed() {
     let signers: Vec<_> = (0..64)
         .map(|number| {
             let token = if number % 2 == 0 { &gateway } else { &sensor };
-            start(sign(&device, &token.uri("ec"), &format!("signature{number}")))
+            token.start_signer("ec", "01", number)
         })
         .collect();
     for signer in signers {
@@ -28,12 +31,13 @@ fn sixty_four_signers_at_once_all_succeed() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(handles(&device), "");
+    println!("64 signers of two tokens, through module and provider, all succeeded");
 }
 
 #[test]
 fn a_server_that_idles_holds_nothing_and_keeps_nobody_waiting() {
     let device = Device::with_hold(Hold::Default);
-    let server = TlsServer::start(&device);
+    let server = TlsServer::of_key_file(&device);
     let _ = server.handshake().ok();
     sleep(Duration::from_millis(300));
     assert_eq!(handles(&device), "");
@@ -47,10 +51,10 @@ fn a_server_that_idles_holds_nothing_and_keeps_nobody_waiting() {
 fn servers_killed_while_they_hold_a_key_leave_nothing_that_stops_the_next() {
     let device = Device::new();
     for _ in 0..5 {
-        let server = TlsServer::start(&device);
+        let server = TlsServer::of_key_file(&device);
         let _ = server.handshake().ok();
         assert_ne!(handles(&device), "", "it holds its key");
-        let _ = device.run(&["kill", "-KILL", &server.process.process_id().to_string()]).ok();
+        let _ = device.run(&["kill", "-KILL", &server.process_id().to_string()]).ok();
         drop(server);
     }
     let _ = sign(&device, "server.pem", "signature").run().ok();
@@ -58,34 +62,6 @@ fn servers_killed_while_they_hold_a_key_leave_nothing_that_stops_the_next() {
     let token = Token::new(&device, "gateway", "123456");
     token.generate("rsa:2048", "rsa", "01");
     let _ = sign(&device, &token.uri("rsa"), "signature").run().ok();
-}
-
-/// `openssl s_server` with its key in the TPM.
-struct TlsServer<'a> {
-    device: &'a Device,
-    port: String,
-    process: Server,
-}
-
-impl<'a> TlsServer<'a> {
-    fn start(device: &'a Device) -> Self {
-        if !device.path("server.pem").exists() {
-            device.new_key_file(["EC", "group:P-256"], "server.pem");
-            let own = ["req", "-x509", "-key", "server.pem", "-subj", "/CN=localhost", "-out", "server.crt"];
-            let _ = device.openssl(&own).ok();
-        }
-        let port = free_port();
-        let mut command = device.command("openssl");
-        command.env("OPENSSL_CONF", device.openssl_conf());
-        command.args(["s_server", "-accept", &port.to_string(), "-cert", "server.crt", "-key", "server.pem", "-www"]);
-        let process = Server::start(&mut command, port, &device.path("server.log"));
-        Self { device, port: port.to_string(), process }
-    }
-
-    fn handshake(&self) -> Output {
-        let url = format!("https://localhost:{}/", self.port);
-        self.device.run(&["curl", "-sS", "--cacert", "server.crt", &url])
-    }
 }
 
 /// What is loaded in the TPM: objects and sessions.
@@ -99,10 +75,6 @@ fn sign(device: &Device, key: &str, signature: &str) -> Command {
     command.env("OPENSSL_CONF", device.openssl_conf());
     command.args(["dgst", "-sha256", "-sign", key, "-out", signature, "openssl.cnf"]);
     command
-}
-
-fn start(mut command: Command) -> Child {
-    command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the signer starts")
 }
 
 #[test]

@@ -388,18 +388,26 @@ fn a_store_mounted_read_only_is_used_and_says_so_when_it_is_written_to() {
 #[test]
 fn a_limit_on_the_size_of_files_refuses_new_objects_and_loses_none() {
     let shelf = Shelf::new();
-    // In blocks of 512 bytes; the signal would end the tool as it ends any program that does not ignore it.
+    // The signal would end the tool as it ends any program that does not ignore it.
     let script = r#"
         trap '' XFSZ
-        ulimit -f 0
-        new 03 >/dev/null 2>said && exit 1
-        cat said >&2
-        sign 01 >/dev/null 2>&1 || true
+        for size in $(seq 0 100 1000); do
+            if prlimit --fsize="$size" sh -c "$SCRIPT new 03" >/dev/null 2>&1; then
+                echo "made with $size bytes"
+                sign 03
+                for kind in privkey pubkey; do tool --delete-object --type $kind --id 03; done
+            else
+                echo "refused with $size bytes"
+                tool --list-objects | grep 'label: *03' && exit 1
+            fi
+        done
+        true
     "#;
     let mut command = shelf.device.command("sh");
-    command.env("KEYRIVET_LOG", "error").args(["-c", &format!("{SCRIPT}{script}")]);
-    let _ = command.run();
-    let _ = shelf.tool("sensor", &["--list-objects"]).ok().says("first").says("second").says_nothing_of("third");
+    command.env("SCRIPT", SCRIPT).args(["-c", &format!("{SCRIPT}{script}")]);
+    let _ = command.run().ok().says("refused with 0 bytes").says("made with 1000 bytes");
+    let _ = shelf.tool("sensor", &["--list-objects"]).ok().says("first").says("second");
+    let _ = shelf.sign("sensor", "01").ok();
     shelf.writes("sensor");
 }
 

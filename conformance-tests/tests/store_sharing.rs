@@ -13,9 +13,9 @@ use std::ptr::null_mut;
 use std::thread::sleep;
 use std::time::Duration;
 
-use conformance_tests::{Device, Hold, Run as _, SO_PIN, Token};
+use conformance_tests::{Device, Hold, Run as _, SO_PIN, Token, count};
 use cryptoki_sys::*;
-use forks::{Way, child, count};
+use forks::{Way, child};
 use raw::{Given, P256, Raw, call, flag, number};
 
 const WRITERS: usize = 8;

@@ -88,11 +88,6 @@ impl Child {
     }
 }
 
-/// How often: `short`, but `long` where `conformance-tests/test --long` says so.
-pub(crate) fn count(short: usize, long: usize) -> usize {
-    if std::env::var_os("KEYRIVET_LONG").is_some() { long } else { short }
-}
-
 /// Nothing that the TPM takes for an attack has happened.
 pub(crate) fn assert_no_attack(device: &Device) {
     assert_eq!(device.attacks(), [""; 0]);
