@@ -44,6 +44,12 @@ impl Drop for ResourceManager {
     fn drop(&mut self) {
         for process in &mut self.processes {
             let _ = Command::new("kill").arg(process.id().to_string()).status();
+            // One that does not get to its TPM does not end by itself either.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+                sleep(Duration::from_millis(2));
+            }
+            let _ = process.kill();
             let _ = process.wait();
         }
         let _ = std::fs::remove_file(&self.bus);
@@ -55,7 +61,7 @@ fn start(command: &mut Command) -> Child {
 }
 
 fn wait_until(what: &str, ready: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !ready() {
         assert!(Instant::now() < deadline, "{what} does not answer");
         sleep(Duration::from_millis(20));
