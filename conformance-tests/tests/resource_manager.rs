@@ -73,7 +73,9 @@ impl Idle {
             let signer = Signer::new(raw);
             signer.sign();
             (&theirs).write_all(&[1]).unwrap();
+            forks::wait_as_long_as_it_takes();
             (&theirs).read_exact(&mut [0]).unwrap();
+            forks::have_another_minute();
             signer.sign();
         });
         drop(theirs);
