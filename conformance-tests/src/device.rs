@@ -98,6 +98,12 @@ impl Device {
         std::fs::write(self.path(name), content).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
+    /// Adds lines to its configuration.
+    pub fn configure(&self, lines: &str) {
+        let before = String::from_utf8(self.read("keyrivet.toml")).expect("the configuration is text");
+        self.write("keyrivet.toml", before + lines);
+    }
+
     /// Reads a file in its folder.
     pub fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -154,14 +160,26 @@ impl Device {
 
     /// `pkcs11-tool` with our module.
     pub fn pkcs11_tool<S: AsRef<str>>(&self, arguments: &[S]) -> Output {
+        self.pkcs11_tool_command(arguments).run()
+    }
+
+    /// The same, still to be run.
+    pub fn pkcs11_tool_command<S: AsRef<str>>(&self, arguments: &[S]) -> Command {
         let mut command = self.command("pkcs11-tool");
-        command.args(["--module", &self.module()]).args(arguments.iter().map(AsRef::as_ref)).run()
+        command.args(["--module", &self.module()]).args(arguments.iter().map(AsRef::as_ref));
+        command
     }
 
     /// `openssl` with the default provider and ours, in that order: what makes keys by default is the former.
     pub fn openssl<S: AsRef<str>>(&self, arguments: &[S]) -> Output {
+        self.openssl_command(arguments).run()
+    }
+
+    /// The same, still to be run.
+    pub fn openssl_command<S: AsRef<str>>(&self, arguments: &[S]) -> Command {
         let mut command = self.command("openssl");
-        command.env("OPENSSL_CONF", self.openssl_conf()).args(arguments.iter().map(AsRef::as_ref)).run()
+        command.env("OPENSSL_CONF", self.openssl_conf()).args(arguments.iter().map(AsRef::as_ref));
+        command
     }
 
     /// `keyrivet`, the device's command.
@@ -246,6 +264,13 @@ impl Device {
         commands
     }
 
+    /// The TPM's count of wrong authorisation values, as tpm2-tools write it: `0x0`.
+    pub fn lockout_counter(&self) -> String {
+        let state = self.run(&["tpm2_getcap", "properties-variable"]).ok().stdout();
+        let counter = state.lines().find_map(|line| line.trim().strip_prefix("TPM2_PT_LOCKOUT_COUNTER:"));
+        counter.expect("a TPM tells its lockout counter").trim().to_owned()
+    }
+
     /// What went to the TPM and came back since [`Self::mark`].
     pub fn exchanges(&self) -> Vec<Exchange> {
         SoftwareTpm::exchanges(&self.log(), self.mark.get())
@@ -313,6 +338,16 @@ impl Device {
     /// Pulls the TPM's plug; [`Self::start_tpm`] puts it in again.
     pub fn cut_power(&self) {
         self.tpm.take().expect("the TPM is on").cut_power();
+    }
+
+    /// Switches the TPM off and on again: in good order, or by taking its power away.
+    pub fn restart_tpm(&self, orderly: bool) {
+        if orderly {
+            self.stop_tpm();
+        } else {
+            self.cut_power();
+        }
+        self.start_tpm();
     }
 
     /// Fills the folder for `OPENSSL_MODULES`: ours under its installed name, and the system's, which some programs need.

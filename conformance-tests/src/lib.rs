@@ -35,6 +35,6 @@ pub use wire::{Harm, Wire};
 /// does. It is told among what the test prints.
 pub fn count(short: usize, long: usize) -> usize {
     let count = if std::env::var_os("KEYRIVET_LONG").is_some() { long } else { short };
-    println!("{count} times ({short} by default, {long} in --long)");
+    println!("{count} ({short} by default, {long} in --long)");
     count
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::program::Run as _;
+use crate::program::{Run as _, see_off};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -59,12 +59,7 @@ impl Cluster {
     /// SIGQUIT: at once, without writing what nobody reads any more.
     fn stop(&mut self) {
         let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.server.try_wait(), Ok(None)) && Instant::now() < deadline {
-            sleep(PAUSE);
-        }
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        see_off(&mut self.server, PATIENCE);
     }
 
     /// Stops all of its processes where they are, or lets them go on. Its system goes on for it meanwhile.

@@ -1,7 +1,19 @@
 //! Programs, run to their end, and what they said.
 
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
+
+/// Waits for the end of a process that was told to end, and ends it by force when that takes too long.
+pub(crate) fn see_off(process: &mut Child, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+        sleep(Duration::from_millis(2));
+    }
+    let _ = process.kill();
+    let _ = process.wait();
+}
 
 /// Runs a program to its end.
 pub trait Run {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::program::{Output, Run as _};
+use crate::program::{Output, Run as _, see_off};
 use crate::server::{Server, free_port};
 
 /// A node takes ten seconds to start, and more on a busy machine.
@@ -117,12 +117,7 @@ impl Drop for RabbitMq {
             if let Ok(pid) = std::fs::read_to_string(pid) {
                 let _ = Command::new("kill").arg(pid.trim()).status();
             }
-            let deadline = Instant::now() + PATIENCE;
-            while matches!(node.process.try_wait(), Ok(None)) && Instant::now() < deadline {
-                sleep(PAUSE);
-            }
-            let _ = node.process.kill();
-            let _ = node.process.wait();
+            see_off(&mut node.process, PATIENCE);
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }

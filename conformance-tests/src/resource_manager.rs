@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::device::Device;
-use crate::program::Run as _;
+use crate::program::{Run as _, see_off};
 
 const TCTI: &str = "tabrmd:bus_type=session";
 
@@ -45,12 +45,7 @@ impl Drop for ResourceManager {
         for process in &mut self.processes {
             let _ = Command::new("kill").arg(process.id().to_string()).status();
             // One that does not get to its TPM does not end by itself either.
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
-                sleep(Duration::from_millis(2));
-            }
-            let _ = process.kill();
-            let _ = process.wait();
+            see_off(process, Duration::from_secs(10));
         }
         let _ = std::fs::remove_file(&self.bus);
     }

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::program::see_off;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -88,11 +90,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The standard library only knows SIGKILL, which would leave nginx's workers behind.
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
-            sleep(PAUSE);
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        see_off(&mut self.process, PATIENCE);
     }
 }

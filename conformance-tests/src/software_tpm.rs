@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::program::see_off;
 use crate::tpm_log::{Exchange, exchanges};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,14 +97,7 @@ impl SoftwareTpm {
         // A TPM that is gone already needs no farewell, and whatever went wrong here is ended by force below.
         let _ = ask(&self.socket, &SHUTDOWN);
         let _ = ask(&control_socket(&self.socket), &END);
-        let deadline = Instant::now() + PATIENCE;
-        while matches!(self.process.try_wait(), Ok(None)) {
-            if Instant::now() > deadline {
-                let _ = self.process.kill();
-                let _ = self.process.wait();
-            }
-            sleep(PAUSE);
-        }
+        see_off(&mut self.process, PATIENCE);
         self.remove_sockets();
     }
 

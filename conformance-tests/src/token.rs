@@ -1,9 +1,9 @@
 //! A token made with `pkcs11-tool`, for tests about what comes after.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::device::Device;
-use crate::program::Output;
+use crate::program::{Output, Run as _};
 
 /// The security officer's PIN of every [`Token`].
 pub const SO_PIN: &str = "so-pin-87654321";
@@ -37,31 +37,29 @@ impl<'a> Token<'a> {
 
     /// `pkcs11-tool` on this token, logged in where it has a PIN.
     pub fn tool(&self, arguments: &[&str]) -> Output {
+        self.tool_command(arguments).run()
+    }
+
+    fn tool_command(&self, arguments: &[&str]) -> Command {
         let mut words = vec!["--token-label", &self.label];
         if !self.pin.is_empty() {
             words.extend(["--login", "--pin", &self.pin]);
         }
         words.extend(arguments);
-        self.device.pkcs11_tool(&words)
+        self.device.pkcs11_tool_command(&words)
     }
 
     /// Starts one of many programs that sign once with the P-256 key of this label and id, through the module or the provider
     /// as its number says.
     pub fn start_signer(&self, label: &str, id: &str, number: usize) -> Child {
         let signature = format!("signature{number}");
-        let mut command;
-        if number % 4 < 2 {
-            command = self.device.command("pkcs11-tool");
-            command.args(["--module", &self.device.module(), "--token-label", &self.label]);
-            if !self.pin.is_empty() {
-                command.args(["--login", "--pin", &self.pin]);
-            }
-            command.args(["--sign", "--mechanism", "ECDSA-SHA256", "--id", id, "-i", "openssl.cnf", "-o", &signature]);
+        let mut command = if number % 4 < 2 {
+            let key = ["--sign", "--mechanism", "ECDSA-SHA256", "--id", id];
+            self.tool_command(&[&key[..], &["-i", "openssl.cnf", "-o", &signature]].concat())
         } else {
-            command = self.device.command("openssl");
-            command.env("OPENSSL_CONF", self.device.openssl_conf());
-            command.args(["dgst", "-sha256", "-sign", &self.uri(label), "-out", &signature, "openssl.cnf"]);
-        }
+            let key = self.uri(label);
+            self.device.openssl_command(&["dgst", "-sha256", "-sign", &key, "-out", &signature, "openssl.cnf"])
+        };
         command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the signer starts")
     }
 

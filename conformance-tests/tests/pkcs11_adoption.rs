@@ -3,7 +3,7 @@
 mod client;
 mod raw;
 
-use client::{Client, answer, configure, contains, stored};
+use client::{Client, answer, contains, stored};
 use conformance_tests::{Device, Token};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -51,8 +51,8 @@ fn a_persistent_key_of_tpm2_tools_signs_as_a_token_object() {
     let _ = Token::new(&device, "dev", client::PIN);
     persist(&device, "ecc256:null", "sign|decrypt", "0x81010001", None);
     persist(&device, "rsa2048:null:null", "sign|decrypt", "0x81010002", None);
-    configure(&device, &adopt("dev", "0x81010001", "label = 'idevid'\nid = '0a'"));
-    configure(&device, &adopt("dev", "0x81010002", "label = 'rsa'"));
+    device.configure(&adopt("dev", "0x81010001", "label = 'idevid'\nid = '0a'"));
+    device.configure(&adopt("dev", "0x81010002", "label = 'rsa'"));
     let client = Client::of(device, client::PIN);
     let private =
         |label: &str| client.find_one(&[Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.into())]);
@@ -97,7 +97,7 @@ fn a_persistent_key_with_an_authorisation_value_needs_its_file_once() {
     persist(&device, "ecc256:null", "sign", "0x81010001", Some("its-own-auth"));
     device.write("auth", "its-own-auth");
     let file = device.path("auth").display().to_string();
-    configure(&device, &adopt("dev", "0x81010001", &format!("label = 'idevid'\nid = '0a'\nauth_file = '{file}'")));
+    device.configure(&adopt("dev", "0x81010001", &format!("label = 'idevid'\nid = '0a'\nauth_file = '{file}'")));
     device.write("data", MESSAGE);
     let sign = ["--sign", "--id", "0a", "--mechanism", "ECDSA-SHA256", "--input-file", "data", "--output-file", "s"];
     let sign = [&sign[..], &["--signature-format", "openssl"]].concat();
@@ -130,7 +130,7 @@ fn the_authorisation_value_is_used_under_the_tokens_own_storage_root_key_only() 
     persist(&device, "ecc256:null", "sign", "0x81010001", Some("its-own-auth"));
     device.write("auth", "its-own-auth");
     let file = device.path("auth").display().to_string();
-    configure(&device, &adopt("dev", "0x81010001", &format!("auth_file = '{file}'")));
+    device.configure(&adopt("dev", "0x81010001", &format!("auth_file = '{file}'")));
     let client = Client::of(device, client::PIN);
     let key = client.find_one(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]);
     let sign = || client.sign(&Mechanism::EcdsaSha256.into(), key, MESSAGE);
@@ -146,7 +146,7 @@ fn a_certificate_in_nv_is_a_certificate_object_that_nobody_changes() {
     let device = Device::new();
     let token = Token::new(&device, "dev", client::PIN);
     let der = certificate_in_nv(&device, "0x1500001");
-    configure(&device, &adopt("dev", "0x01500001", "label = 'idevid'\nid = '0a'"));
+    device.configure(&adopt("dev", "0x01500001", "label = 'idevid'\nid = '0a'"));
     let _ = token.tool(&["--list-objects"]).ok();
     // Anybody sees it then, and it costs nothing.
     let cost = device.cost_of(|| {
@@ -169,8 +169,8 @@ fn key_and_certificate_are_joined_by_the_id_that_they_get_without_one() {
     let device = Device::new();
     let _ = Token::new(&device, "dev", client::PIN);
     persist(&device, "ecc256:null", "sign", "0x81010001", None);
-    configure(&device, &adopt("dev", "0x81010001", ""));
-    configure(&device, &adopt("dev", "0x01500001", ""));
+    device.configure(&adopt("dev", "0x81010001", ""));
+    device.configure(&adopt("dev", "0x01500001", ""));
     certificate_in_nv(&device, "0x1500001");
     let client = Client::of(device, client::PIN);
     let certificate = client.find_one(&[Attribute::Class(ObjectClass::CERTIFICATE)]);
@@ -190,7 +190,7 @@ fn what_is_adopted_is_listed_for_nothing_and_signs_with_one_command() {
     let device = Device::new();
     let token = Token::new(&device, "iot", "");
     persist(&device, "ecc256:null", "sign", "0x81010001", None);
-    configure(&device, &adopt("iot", "0x81010001", "id = '0a'"));
+    device.configure(&adopt("iot", "0x81010001", "id = '0a'"));
     let _ = token.tool(&["--list-objects"]).ok().says("Private Key Object");
     let cost = device.cost_of(|| {
         let _ = token.tool(&["--list-objects"]).ok().says("Private Key Object");
@@ -209,7 +209,7 @@ fn to_destroy_what_was_adopted_leaves_the_tpms_key_alone() {
     let device = Device::new();
     let _ = Token::new(&device, "dev", client::PIN);
     persist(&device, "ecc256:null", "sign", "0x81010001", None);
-    configure(&device, &adopt("dev", "0x81010001", "id = '0a'"));
+    device.configure(&adopt("dev", "0x81010001", "id = '0a'"));
     let client = Client::of(device, client::PIN);
     for object in client.session.find_objects(&[Attribute::Id(vec![0x0a])]).unwrap() {
         client.session.destroy_object(object).unwrap();
@@ -230,9 +230,9 @@ fn what_is_not_there_or_not_ours_to_use_hinders_nothing_else() {
         ("dev", "0x01500002"),
         ("another", "0x81010001"),
     ] {
-        configure(&device, &adopt(token, handle, ""));
+        device.configure(&adopt(token, handle, ""));
     }
-    configure(&device, &adopt("dev", "0x81010001", "id = '0a'"));
+    device.configure(&adopt("dev", "0x81010001", "id = '0a'"));
     let listed = token.tool(&["--list-objects"]).ok();
     assert_eq!(listed.stdout().matches("Key Object").count(), 2, "{listed}");
     assert_eq!(listed.stdout().matches("Certificate Object").count(), 0, "{listed}");
@@ -248,7 +248,7 @@ fn der(signature: &[u8]) -> Vec<u8> {
 fn what_cannot_be_adopted_is_asked_for_once_and_again_after_a_login() {
     let device = Device::new();
     let _ = Token::new(&device, "dev", client::PIN);
-    configure(&device, &adopt("dev", "0x81010009", ""));
+    device.configure(&adopt("dev", "0x81010009", ""));
     let client = Client::of(device, client::PIN);
     let open = || drop(client.module.open_rw_session(client.slot()).unwrap());
     assert_eq!(client.device.cost_of(open), NOTHING);
@@ -265,7 +265,7 @@ fn a_wrong_authorisation_value_is_told_from_damage() {
     persist(&device, "ecc256:null", "sign", "0x81010001", Some("its-own-auth"));
     device.write("auth", "another");
     let file = device.path("auth").display().to_string();
-    configure(&device, &adopt("dev", "0x81010001", &format!("label = 'x'\nid = '0a'\nauth_file = '{file}'")));
+    device.configure(&adopt("dev", "0x81010001", &format!("label = 'x'\nid = '0a'\nauth_file = '{file}'")));
     device.write("data", MESSAGE);
     let sign = ["--sign", "--id", "0a", "--mechanism", "ECDSA-SHA256", "--input-file", "data", "--output-file", "s"];
     device.set_variable("KEYRIVET_LOG", "error");
@@ -286,7 +286,7 @@ fn an_nv_index_of_which_wrong_tries_count_is_not_tried() {
     let attributes = ["-s", "64", "-a", "authread|ownerwrite", "-p", "its own", "0x1500003"];
     let _ = device.run(&[&["tpm2_nvdefine", "-Q", "-C", "o"], &attributes[..]].concat()).ok();
     let _ = device.run(&["tpm2_nvwrite", "-Q", "-C", "o", "-i", "/etc/hostname", "0x1500003"]).ok();
-    configure(&device, &adopt("dev", "0x1500003", "label = 'its own'"));
+    device.configure(&adopt("dev", "0x1500003", "label = 'its own'"));
     device.mark();
     let client = Client::of(device, client::PIN);
     assert_eq!(client.session.find_objects(&[Attribute::Class(ObjectClass::CERTIFICATE)]).unwrap(), []);

@@ -8,8 +8,7 @@ const MESSAGE: &str = "what is signed";
 /// OpenSC's tests sign SHA-1 digests and do not ask whether they may.
 fn with_sha1() -> Device {
     let device = Device::new();
-    let configuration = String::from_utf8(device.read("keyrivet.toml")).unwrap();
-    device.write("keyrivet.toml", configuration + "sha1_signatures = true\n");
+    device.configure("sha1_signatures = true\n");
     device
 }
 

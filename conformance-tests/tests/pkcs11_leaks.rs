@@ -186,8 +186,7 @@ fn keys_work_on_after_the_tpm_was_switched_off_and_on() {
     let before = ecb().unwrap();
     client.session.sign_init(&Mechanism::EcdsaSha256, ec).unwrap();
     client.session.sign_update(b"begun before").unwrap();
-    client.device.stop_tpm();
-    client.device.start_tpm();
+    client.device.restart_tpm(true);
     client.session.sign_final().unwrap();
     assert_eq!(ecb(), Ok(before.clone()));
     // In the middle of a burst, and without a farewell.

@@ -155,8 +155,7 @@ fn an_owner_with_an_authorisation_value_is_asked_by_the_configuration() {
     assert_eq!(places(&device), ["0x81008000"]);
     device.write("owner", "owner-auth\n");
     let parent = format!("[[parent]]\nhandle = 0x40000001\nauth_file = '{}'\n", device.path("owner").display());
-    let text = String::from_utf8(device.read("keyrivet.toml")).unwrap();
-    device.write("keyrivet.toml", text + &parent);
+    device.configure(&parent);
     let session = start_anew(&raw, "");
     let another = generate(&raw, session, true).unwrap();
     sign(&raw, session, another);

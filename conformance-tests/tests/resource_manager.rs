@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 use conformance_tests::{Device, Hold, ResourceManager, Token, count};
 use cryptoki_sys::*;
 use forks::{Child, Way, child};
-use raw::{PIN, Raw, call, number};
+use raw::{PIN, Raw, Rv, call, number};
 
 #[test]
 fn tokens_and_keys_work_through_a_resource_manager() {
@@ -105,9 +105,13 @@ impl<'a> Signer<'a> {
         Self { raw, session, key }
     }
 
+    fn try_sign(&self) -> Rv<Vec<u8>> {
+        self.raw.sign_init(self.session, CKM_ECDSA, self.key)?;
+        self.raw.sign(self.session, &[7; 32])
+    }
+
     fn sign(&self) {
-        self.raw.sign_init(self.session, CKM_ECDSA, self.key).unwrap();
-        self.raw.sign(self.session, &[7; 32]).unwrap();
+        self.try_sign().unwrap();
     }
 }
 
@@ -120,11 +124,10 @@ fn seventy_processes_idle_logged_in_and_the_seventy_first_signs() {
     let idle: Vec<_> = (0..70).map(|_| Idle::start(&raw)).collect();
     let signer = Signer::new(&raw);
     (0..3).for_each(|_| signer.sign());
-    let count = idle.len();
+    println!("{} processes idle, another signs, they sign on", idle.len());
     idle.into_iter().for_each(Idle::end);
     signer.sign();
     forks::assert_no_attack(&device);
-    println!("{count} idle processes signed before and after, another between");
 }
 
 #[test]
@@ -137,11 +140,7 @@ fn a_resource_manager_that_is_started_again_is_not_noticed() {
     for _ in 0..3 {
         signer.sign();
         drop(manager);
-        assert!(
-            raw.sign_init(signer.session, CKM_ECDSA, signer.key)
-                .and_then(|()| raw.sign(signer.session, &[7; 32]))
-                .is_err()
-        );
+        assert!(signer.try_sign().is_err());
         manager = ResourceManager::start(&device);
         signer.sign();
     }

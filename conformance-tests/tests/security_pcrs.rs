@@ -8,8 +8,7 @@ const DIGEST: &str = "16:sha256=000000000000000000000000000000000000000000000000
 fn a_key_file_bound_to_pcrs_works_only_while_they_have_their_values() {
     for kind in [["RSA", "rsa_keygen_bits:2048"], ["EC", "group:P-256"]] {
         let device = Device::new();
-        let plain = String::from_utf8(device.read("keyrivet.toml")).expect("text");
-        device.write("keyrivet.toml", format!("{plain}pcrs = 'sha256:0,16'\n"));
+        device.configure("pcrs = 'sha256:0,16'\n");
         device.new_key_file(kind, "key.pem");
         // What a key is bound to is in its file, not in the configuration.
         device.hold(Hold::ToTheEnd);

@@ -34,16 +34,15 @@ fn no_pin_and_no_secret_is_in_the_bytes_that_go_to_the_tpm_or_come_back() {
     assert!(found(&bytes, &file.sealed_private), "the search finds what is there");
     for pin in [FIRST_PIN, SECOND_PIN, SO_PIN] {
         assert!(!found(&bytes, pin.as_bytes()), "the PIN '{pin}' went over the bus");
-        let value = hkdf(&file.salt, pin.as_bytes(), b"PIN");
+        let value = file.pin_auth(pin);
         assert!(!found(&bytes, &value), "the authValue for the PIN '{pin}' went over the bus");
     }
     let secret = file.unseal(&device, SECOND_PIN);
     assert!(found(&device.tpm_bytes(), &secret), "the search finds a secret that does go over the bus");
     assert!(!found(&bytes, &secret), "the token secret went over the bus");
-    let keys = file.object_ids();
+    let keys = file.key_auths(&secret);
     assert_eq!(keys.len(), 2);
-    for id in keys {
-        let value = hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat());
+    for value in keys {
         assert!(!found(&bytes, &value), "a key's authValue went over the bus");
     }
 }
@@ -72,10 +71,9 @@ fn no_secret_is_in_what_is_logged() {
     let secret = file.unseal(&device, SECOND_PIN);
     let mut secrets = vec![secret.clone()];
     for pin in [FIRST_PIN, SECOND_PIN, SO_PIN] {
-        secrets.extend([pin.as_bytes().to_vec(), hkdf(&file.salt, pin.as_bytes(), b"PIN")]);
+        secrets.extend([pin.as_bytes().to_vec(), file.pin_auth(pin)]);
     }
-    let keys = file.object_ids();
-    secrets.extend(keys.iter().map(|id| hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat())));
+    secrets.extend(file.key_auths(&secret));
     for secret in secrets {
         for form in [String::from_utf8_lossy(&secret).into_owned(), hex(&secret), format!("{secret:?}")] {
             assert!(!said.to_lowercase().contains(&form.to_lowercase()), "{form} in {said}");
@@ -144,11 +142,11 @@ fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
     let secret = file.unseal(&device, FIRST_PIN);
     let mut wanted = vec![
         ("PIN", FIRST_PIN.as_bytes().to_vec()),
-        ("PIN's authValue", hkdf(&file.salt, FIRST_PIN.as_bytes(), b"PIN")),
+        ("PIN's authValue", file.pin_auth(FIRST_PIN)),
         ("token secret", secret.clone()),
     ];
-    let [id] = &file.object_ids()[..] else { panic!("one key") };
-    wanted.push(("key's authValue", hkdf(&[0; 32], &secret, &[b"key authorisation", &id[..]].concat())));
+    let [key] = &file.key_auths(&secret)[..] else { panic!("one key") };
+    wanted.push(("key's authValue", key.clone()));
     for (stage, dump, memory) in dumps {
         assert!(found(&dump, b"keyrivet"), "the dump at '{stage}' is of our client");
         for (name, value) in &wanted {
@@ -263,8 +261,19 @@ impl TokenFile {
         device.write("sealed.priv", &self.sealed_private);
         let load = ["tpm2_load", "-C", "0x81000001", "-u", "sealed.pub", "-r", "sealed.priv", "-c", "sealed.ctx"];
         let _ = device.run(&load).ok();
-        let value = hex(&hkdf(&self.salt, pin.as_bytes(), b"PIN"));
+        let value = hex(&self.pin_auth(pin));
         device.run(&["tpm2_unseal", "-c", "sealed.ctx", "-p", &format!("hex:{value}")]).ok().bytes().to_vec()
+    }
+
+    /// The authValue of the sealed token secret.
+    fn pin_auth(&self, pin: &str) -> Vec<u8> {
+        hkdf(&self.salt, pin.as_bytes(), b"PIN")
+    }
+
+    /// The authValue of each key.
+    fn key_auths(&self, secret: &[u8]) -> Vec<Vec<u8>> {
+        let auth = |id: &Vec<u8>| hkdf(&[0; 32], secret, &[b"key authorisation", &id[..]].concat());
+        self.object_ids().iter().map(auth).collect()
     }
 
     fn object_ids(&self) -> Vec<Vec<u8>> {

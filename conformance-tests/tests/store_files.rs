@@ -55,8 +55,7 @@ impl Shelf {
         sensor.generate("EC:prime256v1", "second", "02");
         Token::new(&device, "gateway", "").generate("EC:prime256v1", "only", "01");
         device.write("patience.toml", "patience_ms = 300\n");
-        let config = String::from_utf8(device.read("keyrivet.toml")).unwrap();
-        device.write("keyrivet.toml", config + "patience_ms = 300\n");
+        device.configure("patience_ms = 300\n");
         // A copy, to begin again from.
         let _ = device.run(&["cp", "-a", "store", "whole"]).ok();
         Self { device }

@@ -40,21 +40,6 @@ impl Calls<'_> {
     }
 }
 
-fn restart(device: &Device, orderly: bool) {
-    if orderly {
-        device.stop_tpm();
-    } else {
-        device.cut_power();
-    }
-    device.start_tpm();
-}
-
-fn lockout_counter(device: &Device) -> String {
-    let state = device.run(&["tpm2_getcap", "properties-variable"]).ok().stdout();
-    let counter = state.lines().find_map(|line| line.trim().strip_prefix("TPM2_PT_LOCKOUT_COUNTER:"));
-    counter.expect("a TPM tells its lockout counter").trim().to_owned()
-}
-
 /// Restarts the TPM before each call once, and after the last.
 fn restart_before_each(pin: &str, orderly: bool) {
     let device = Device::new();
@@ -65,7 +50,7 @@ fn restart_before_each(pin: &str, orderly: bool) {
         let mut calls = Calls { raw: &raw, pin: pin.as_bytes(), session: 0, private: 0 };
         for call in 0..COUNT {
             if call == place {
-                restart(&device, orderly);
+                device.restart_tpm(orderly);
                 // A TPM that lost its power with a PIN in use counts that, whatever we do: forget it here.
                 if !pin.is_empty() && !orderly {
                     let _ = device.run(&["tpm2_dictionarylockout", "-c"]).ok();
@@ -102,16 +87,16 @@ fn a_hundred_power_cuts_do_not_move_the_lockout_counter_of_an_unattended_device(
     let device = Device::new();
     let token = Token::new(&device, "dev", "");
     token.generate("EC:prime256v1", "ec", "01");
-    restart(&device, true);
+    device.restart_tpm(true);
     let raw = Raw::initialised(&device);
     let mut calls = Calls { raw: &raw, pin: b"", session: 0, private: 0 };
     (1..5).for_each(|call| calls.call(call).unwrap());
     calls.call(5).unwrap();
     for _ in 0..100 {
-        restart(&device, false);
+        device.restart_tpm(false);
         calls.call(6).unwrap();
     }
-    assert_eq!(lockout_counter(&device), "0x0");
+    assert_eq!(device.lockout_counter(), "0x0");
     println!("100 power cuts, lockout counter 0");
 }
 

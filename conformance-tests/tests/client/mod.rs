@@ -45,7 +45,7 @@ impl Client {
     /// A token `dev`, and these lines of configuration beside the usual ones.
     pub(crate) fn configured(pin: &str, lines: &str) -> Self {
         let device = Device::new();
-        configure(&device, lines);
+        device.configure(lines);
         let _ = Token::new(&device, "dev", pin);
         Self::of(device, pin)
     }
@@ -358,12 +358,6 @@ pub(crate) fn stored(device: &Device) -> Vec<(String, Vec<u8>)> {
 
 pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
-}
-
-/// Adds lines to the device's configuration.
-pub(crate) fn configure(device: &Device, lines: &str) {
-    let before = String::from_utf8(device.read("keyrivet.toml")).unwrap();
-    device.write("keyrivet.toml", before + lines);
 }
 
 /// The template of an AES or generic secret key of the session whose value is known.

@@ -65,7 +65,7 @@ impl Job {
 pub(crate) struct Bench {
     /// Everybody's keys and TPMs; made when a job first asks for them.
     pub(crate) arena: LazyCell<Arena>,
-    /// Two minutes for all, instead of a quarter of an hour.
+    /// Two minutes for all, instead of some twenty.
     pub(crate) quick: bool,
 }
 
