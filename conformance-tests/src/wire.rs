@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -22,6 +22,8 @@ pub enum Harm {
     Answer(u32),
     /// The TPM never sees it, and nothing comes back. (Only over [`Wire::as_device`] does anybody stop waiting.)
     Silence,
+    /// The TPM is busy for so long, and does it then.
+    Late(Duration),
     /// The TPM does it; these bytes come back.
     Bytes(Vec<u8>),
     /// The TPM does it; so many bytes of its response come back, with its header telling the whole length.
@@ -73,7 +75,7 @@ impl Wire {
         Self { tcti: format!("swtpm:path={}", end.display()), state }
     }
 
-    /// A wire that ends in what libtss2 takes for a TPM device, with a time limit. It lives as long as the test's process.
+    /// A wire that ends in what passes for a TPM device, with a time limit. It lives as long as the test's process.
     pub(crate) fn as_device(socket: &Path) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("the system has pseudo terminals");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("a new terminal can be opened");
@@ -168,6 +170,10 @@ fn answer(command: &[u8], harm: Option<Harm>, socket: &Path) -> Option<Vec<u8>> 
     match harm {
         None | Some(Harm::None) => from_tpm(),
         Some(Harm::Silence) => None,
+        Some(Harm::Late(time)) => {
+            std::thread::sleep(time);
+            from_tpm()
+        }
         Some(Harm::Answer(code)) => Some([&[0x80, 0x01, 0, 0, 0, 10], &code.to_be_bytes()[..]].concat()),
         Some(Harm::Bytes(bytes)) => from_tpm().map(|_| bytes),
         Some(Harm::Cut(length)) => from_tpm().map(|response| response[..length.min(response.len())].to_vec()),

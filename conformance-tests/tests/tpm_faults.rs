@@ -29,6 +29,12 @@ fn behind_with(wire: fn(&Device) -> Wire, pin: &str, key: &str) -> (Device, Wire
     (device, wire, raw)
 }
 
+/// As long a time limit as users have.
+fn be_patient(device: &Device) {
+    let config = String::from_utf8(device.read("keyrivet.toml")).unwrap();
+    device.write("keyrivet.toml", config.replace("timeout_ms = 300", "timeout_ms = 60000"));
+}
+
 struct Signer<'a> {
     raw: &'a Raw,
     session: CK_SESSION_HANDLE,
@@ -114,6 +120,32 @@ fn a_tpm_that_stops_answering_is_not_waited_for_for_ever() {
     wire.harm("*", usize::MAX, Harm::Silence);
     assert_eq!(signer.sign(), Err(CKR_DEVICE_REMOVED));
     signer.end();
+}
+
+/// Longer than libtss2 waits for a device that it opens.
+#[test]
+fn a_device_opens_while_its_tpm_is_busy_with_others() {
+    let (device, wire, raw) = behind(Device::wire_as_device, "");
+    be_patient(&device);
+    wire.harm("*", 1, Harm::Late(Duration::from_millis(1500)));
+    let signer = Signer::start(&raw);
+    signer.sign().unwrap();
+    signer.end();
+}
+
+#[test]
+fn to_open_a_device_costs_no_command() {
+    let device = Device::new();
+    Token::new(&device, "dev", "").generate("EC:prime256v1", "key", "01");
+    device.write("data", "data");
+    let sign = || {
+        let ways =
+            ["--token-label", "dev", "--id", "01", "--sign", "--mechanism", "ECDSA-SHA256", "-i", "data", "-o", "out"];
+        let _ = device.pkcs11_tool(&ways).ok();
+    };
+    let by_socket = device.cost_of(sign);
+    device.use_tcti(device.wire_as_device().tcti());
+    assert_eq!(device.cost_of(sign), by_socket);
 }
 
 /// Every harm, at every command of a login and a signature.
@@ -265,8 +297,7 @@ fn what_the_tpm_pads_otherwise_or_lacks_the_hash_for_is_padded_by_us() {
 fn signals_disturb_no_command() {
     extern "C" fn nothing(_: libc::c_int) {}
     let (device, wire, raw) = behind(Device::wire_as_device, "");
-    let config = String::from_utf8(device.read("keyrivet.toml")).unwrap();
-    device.write("keyrivet.toml", config.replace("timeout_ms = 300", "timeout_ms = 60000"));
+    be_patient(&device);
     wire.slow_down(5);
     let signer = Signer::start(&raw);
     // SAFETY: the handler does nothing, and the thread that it interrupts lives until the other has ended.

@@ -19,7 +19,7 @@ const DEFAULT_TCTI: &str = "device:/dev/tpmrm0";
 /// The configuration of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The TCTI string, passed to libtss2's loader unchanged, e.g. `device:/dev/tpmrm0`.
+    /// The TCTI string, e.g. `device:/dev/tpmrm0`: which TPM, and by which way to it.
     pub tcti: String,
     /// The store's directory.
     pub store: PathBuf,

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::device;
 use super::fork;
 use super::key::LoadedKey;
 use super::lock::Turn;
@@ -217,7 +218,8 @@ impl Drop for Connection {
 
 /// Whether a resource manager stands between us and the TPM.
 fn is_managed(tcti: &str) -> bool {
-    tcti.starts_with("device:/dev/tpmrm") || tcti == "tabrmd" || tcti.starts_with("tabrmd:")
+    let by_kernel = device::path(tcti).is_some_and(|path| path.starts_with("/dev/tpmrm"));
+    by_kernel || tcti == "tabrmd" || tcti.starts_with("tabrmd:")
 }
 
 /// Descriptors that a forked child closes: what it inherits of our connections would hold our lock and our objects.

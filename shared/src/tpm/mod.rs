@@ -4,6 +4,7 @@ mod burst;
 mod capability;
 mod connection;
 mod dbus;
+mod device;
 mod fair;
 mod fork;
 mod key;

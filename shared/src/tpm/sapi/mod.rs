@@ -27,11 +27,12 @@ use tss_esapi::structures::Public;
 use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::device;
 use super::fork::Exchange;
 use super::response;
 use super::session::{self as hmac_session, Session, session_attribute};
 use super::tabrmd::Manager;
-use tcti::Tcti;
+use tcti::{Channel, Tcti};
 
 use crate::algorithm::HashAlgorithm;
 use crate::config::Config;
@@ -98,16 +99,17 @@ impl Drop for Sapi {
 }
 
 impl Sapi {
-    /// Connects: to tpm2-abrmd by ourselves; every other TCTI string goes to libtss2's loader unchanged.
+    /// Connects: to a device and to tpm2-abrmd by ourselves; every other TCTI string goes to libtss2's loader unchanged.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         crate::ffi::silence_libtss2();
-        let tcti = match Manager::of(&config.tcti) {
-            Some(manager) => Tcti::over(
-                manager
-                    .connect(config)
-                    .map_err(|reason| Error::TpmUnavailable { tcti: config.tcti.clone(), reason })?,
-            ),
-            None => Tcti::load(&config.tcti).map_err(|code| response::unavailable(config, code))?,
+        let unavailable = |reason| Error::TpmUnavailable { tcti: config.tcti.clone(), reason };
+        let tcti = if let Some(path) = device::path(&config.tcti) {
+            let device = device::open(path).map_err(|error| unavailable(error.to_string()))?;
+            Tcti::over(Channel::Device(device))
+        } else if let Some(manager) = Manager::of(&config.tcti) {
+            Tcti::over(Channel::Socket(manager.connect(config).map_err(unavailable)?))
+        } else {
+            Tcti::load(&config.tcti).map_err(|code| response::unavailable(config, code))?
         };
         let timeout = i32::try_from(config.timeout.as_millis()).unwrap_or(i32::MAX);
         Self::over(tcti, timeout).map_err(|code| response::unavailable(config, code))

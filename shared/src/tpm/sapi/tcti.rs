@@ -1,17 +1,20 @@
-//! The way to a TPM: one of libtss2's TCTIs by its loader, or a socket of our own in the form of a TCTI (TSS 2.0 TCTI API).
+//! The way to a TPM: one of libtss2's TCTIs by its loader, or a channel of our own in the form of a TCTI (TSS 2.0 TCTI API).
 
 use std::ffi::CString;
-use std::io::{ErrorKind, Read as _};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
 use tss_esapi::tss2_esys::*;
+use zeroize::Zeroize as _;
 
 use super::super::fork::Exchange;
 use super::super::tabrmd::send_all;
 use super::{TSS2_RC_SUCCESS, check};
+use crate::log::{self, Topic};
 
 /// TSS 2.0 overview, table 2: the layer of these codes.
 const LAYER: TSS2_RC = 10 << 16;
@@ -25,32 +28,36 @@ const TRY_AGAIN: TSS2_RC = LAYER | TSS2_BASE_RC_TRY_AGAIN;
 
 /// Tag, length and code of a response.
 const HEADER: usize = 10;
+const LONGEST: usize = TPM2_MAX_RESPONSE_SIZE as usize;
+
+/// On which commands and responses go as they are.
+pub(super) enum Channel {
+    Socket(UnixStream),
+    /// A character device of the kernel's, opened so that it does not block.
+    Device(File),
+}
 
 /// A TCTI context, until dropped.
 pub(super) enum Tcti {
     /// libtss2's.
     Loaded(*mut TSS2_TCTI_CONTEXT),
     /// Ours, on the heap: libtss2 keeps its address.
-    Socket(*mut Socket),
+    Ours(*mut Line),
 }
 
 impl Tcti {
     /// By a TCTI string, which goes to libtss2's loader unchanged.
     pub(super) fn load(name: &str) -> Result<Self, u32> {
-        let asks = name.starts_with("device");
         let name = CString::new(name).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
         let mut context = null_mut();
         let _exchange = Exchange::begin();
-        // That of devices asks the TPM something, and gives up when a signal comes meanwhile: for these moments none does. Others
-        // start processes, or wait for a network.
         // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
-        let mut load = || unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) };
-        check(if asks { crate::ffi::with_signals_blocked(load) } else { load() })?;
+        check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
         Ok(Self::Loaded(context))
     }
 
-    /// Over a socket on which commands and responses go as they are.
-    pub(super) fn over(stream: UnixStream) -> Self {
+    /// Over a channel of our own.
+    pub(super) fn over(channel: Channel) -> Self {
         let common = TSS2_TCTI_CONTEXT_COMMON_V1 {
             magic: u64::from_be_bytes(*b"keyrivet"),
             version: 1,
@@ -61,7 +68,8 @@ impl Tcti {
             getPollHandles: Some(get_poll_handles),
             setLocality: Some(set_locality),
         };
-        Self::Socket(Box::into_raw(Box::new(Socket { common, stream, waiting: false, response: Vec::new() })))
+        let response = [0; LONGEST];
+        Self::Ours(Box::into_raw(Box::new(Line { common, channel, waiting: false, response, received: 0 })))
     }
 
     /// The descriptor behind it, where it keeps one open and tells it.
@@ -79,7 +87,7 @@ impl Tcti {
     pub(super) fn context(&self) -> *mut TSS2_TCTI_CONTEXT {
         match self {
             Self::Loaded(context) => *context,
-            Self::Socket(socket) => socket.cast(),
+            Self::Ours(line) => line.cast(),
         }
     }
 }
@@ -90,29 +98,56 @@ impl Drop for Tcti {
             // SAFETY: `load` initialised it, and nobody uses it any more.
             Self::Loaded(context) => unsafe { Tss2_TctiLdr_Finalize(context) },
             // SAFETY: `over` made it of a box, and nobody uses it any more.
-            Self::Socket(socket) => drop(unsafe { Box::from_raw(*socket) }),
+            Self::Ours(line) => drop(unsafe { Box::from_raw(*line) }),
         }
+    }
+}
+
+impl Channel {
+    fn descriptor(&self) -> RawFd {
+        match self {
+            Self::Socket(socket) => socket.as_raw_fd(),
+            Self::Device(device) => device.as_raw_fd(),
+        }
+    }
+
+    /// Sends a command: to a device in one piece, as the kernel wants it.
+    fn send(&mut self, command: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Socket(socket) => send_all(socket, command),
+            Self::Device(device) => device.write_all(command),
+        }
+    }
+
+    /// As much as has come, and at least one byte. From a device that is all: old kernels forget what is not taken at once.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = match self {
+            Self::Socket(socket) => socket.read(buffer),
+            Self::Device(device) => device.read(buffer),
+        };
+        received.and_then(|length| if length == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(length) })
     }
 }
 
 /// What is behind our contexts.
 #[repr(C)]
-pub(super) struct Socket {
+pub(super) struct Line {
     common: TSS2_TCTI_CONTEXT_COMMON_V1,
-    stream: UnixStream,
+    channel: Channel,
     /// Whether a command was sent whose response was not taken yet.
     waiting: bool,
-    /// As much of the response as has come.
-    response: Vec<u8>,
+    response: [u8; LONGEST],
+    /// How much of it has come.
+    received: usize,
 }
 
-impl Socket {
+impl Line {
     fn transmit(&mut self, command: &[u8]) -> TSS2_RC {
         if self.waiting {
             return BAD_SEQUENCE;
         }
-        if send_all(&self.stream, command).is_err() {
-            return IO_ERROR;
+        if let Err(error) = self.channel.send(command) {
+            return broken(&error);
         }
         self.waiting = true;
         TSS2_RC_SUCCESS
@@ -124,50 +159,60 @@ impl Socket {
             return BAD_SEQUENCE;
         }
         loop {
-            let whole = match self.response.get(2..6) {
-                Some(length) => length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
-                None => HEADER,
-            };
-            if !(HEADER..=TPM2_MAX_RESPONSE_SIZE as usize).contains(&whole) {
-                return MALFORMED_RESPONSE;
+            let length = self.response[2..6].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            if self.received >= HEADER {
+                if !(HEADER.max(self.received)..=LONGEST).contains(&length) {
+                    return MALFORMED_RESPONSE;
+                }
+                if length == self.received {
+                    return TSS2_RC_SUCCESS;
+                }
             }
-            let missing = whole.max(HEADER).saturating_sub(self.response.len());
-            if missing == 0 {
-                return TSS2_RC_SUCCESS;
+            let patience = deadline.map_or(-1, |end| {
+                let left = end.saturating_duration_since(Instant::now());
+                i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
+            });
+            if !crate::ffi::wait_readable(self.channel.descriptor(), patience) {
+                return TRY_AGAIN;
             }
-            // A zero would be no limit.
-            let patience =
-                deadline.map(|end| end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
-            let mut part = vec![0; missing];
-            let read = self.stream.set_read_timeout(patience).and_then(|()| self.stream.read(&mut part));
-            match read {
-                Ok(0) => return IO_ERROR,
-                Ok(length) => self.response.extend_from_slice(&part[..length]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return TRY_AGAIN,
-                Err(_) => return IO_ERROR,
+            match self.channel.receive(&mut self.response[self.received..]) {
+                Ok(length) => self.received += length,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                Err(error) => return broken(&error),
             }
         }
     }
+
+    /// Forgets the response, for the next command.
+    fn clear(&mut self) {
+        self.response[..self.received].zeroize();
+        (self.waiting, self.received) = (false, 0);
+    }
 }
 
-/// The socket behind a context.
+/// libtss2 has one code for all that can go wrong with a connection.
+fn broken(error: &io::Error) -> TSS2_RC {
+    log::write(Topic::Tpm, format_args!("the connection: {error}"));
+    IO_ERROR
+}
+
+/// What is behind a context of ours.
 ///
 /// # Safety
 ///
 /// The context is one of [`Tcti::over`], and nobody else uses it meanwhile.
-unsafe fn socket<'a>(context: *mut TSS2_TCTI_CONTEXT) -> Option<&'a mut Socket> {
+unsafe fn line<'a>(context: *mut TSS2_TCTI_CONTEXT) -> Option<&'a mut Line> {
     // SAFETY: as the caller promises.
-    unsafe { context.cast::<Socket>().as_mut() }
+    unsafe { context.cast::<Line>().as_mut() }
 }
 
 /// TCTI API, 3.2.5.1.
 unsafe extern "C" fn transmit(context: *mut TSS2_TCTI_CONTEXT, size: size_t, command: *const u8) -> TSS2_RC {
     // SAFETY: SAPI calls with the context that it was initialised with, which `&mut Sapi` makes its own.
-    match unsafe { socket(context) } {
-        Some(socket) if !command.is_null() => {
+    match unsafe { line(context) } {
+        Some(line) if !command.is_null() => {
             // SAFETY: SAPI gives a buffer of this size.
-            socket.transmit(unsafe { std::slice::from_raw_parts(command, size as usize) })
+            line.transmit(unsafe { std::slice::from_raw_parts(command, size as usize) })
         }
         _ => BAD_REFERENCE,
     }
@@ -181,25 +226,24 @@ unsafe extern "C" fn receive(
     timeout: i32,
 ) -> TSS2_RC {
     // SAFETY: as in `transmit`; `size` is null or SAPI's.
-    let (Some(socket), Some(size)) = (unsafe { socket(context) }, unsafe { size.as_mut() }) else {
+    let (Some(line), Some(size)) = (unsafe { line(context) }, unsafe { size.as_mut() }) else {
         return BAD_REFERENCE;
     };
     let patience = u64::try_from(timeout).ok().map(Duration::from_millis);
-    let code = socket.receive(patience.map(|patience| Instant::now() + patience));
+    let code = line.receive(patience.map(|patience| Instant::now() + patience));
     if code != TSS2_RC_SUCCESS {
         return code;
     }
-    let room = std::mem::replace(size, socket.response.len() as size_t) as usize;
+    let room = std::mem::replace(size, line.received as size_t) as usize;
     if response.is_null() {
         return TSS2_RC_SUCCESS;
     }
-    if room < socket.response.len() {
+    if room < line.received {
         return INSUFFICIENT_BUFFER;
     }
     // SAFETY: there is room for `room` bytes, which are enough, and they are not ours.
-    unsafe { response.copy_from_nonoverlapping(socket.response.as_ptr(), socket.response.len()) };
-    socket.waiting = false;
-    zeroize::Zeroize::zeroize(&mut socket.response);
+    unsafe { response.copy_from_nonoverlapping(line.response.as_ptr(), line.received) };
+    line.clear();
     TSS2_RC_SUCCESS
 }
 
@@ -210,7 +254,7 @@ unsafe extern "C" fn get_poll_handles(
     count: *mut size_t,
 ) -> TSS2_RC {
     // SAFETY: as in `transmit`; `count` is null or the caller's.
-    let (Some(socket), Some(count)) = (unsafe { socket(context) }, unsafe { count.as_mut() }) else {
+    let (Some(line), Some(count)) = (unsafe { line(context) }, unsafe { count.as_mut() }) else {
         return BAD_REFERENCE;
     };
     let room = std::mem::replace(count, 1);
@@ -219,7 +263,7 @@ unsafe extern "C" fn get_poll_handles(
         None => TSS2_RC_SUCCESS,
         Some(_) if room < 1 => INSUFFICIENT_BUFFER,
         Some(handle) => {
-            handle.fd = socket.stream.as_raw_fd();
+            handle.fd = line.channel.descriptor();
             // POLLIN of poll(2), on every Linux.
             handle.events = 1;
             TSS2_RC_SUCCESS
