@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use conformance_tests::{Device, Output, Run as _, Token};
+use conformance_tests::{Device, Output, Run as _, SO_PIN, Token};
 
 /// What may be found in place of a file, and how it gets there.
 type Damage = (&'static str, fn(&Path));
@@ -335,11 +335,12 @@ new() { tool --keypairgen --key-type EC:prime256v1 --label "$1" --id "$1"; }
 "#;
 
 #[test]
-fn a_full_disk_refuses_new_objects_and_loses_none() {
+fn a_full_disk_refuses_whatever_is_written_and_loses_nothing() {
     let shelf = Shelf::new();
     let script = r#"
         mount -t tmpfs -o size=256k none store
         cp -a whole/. store
+        tool --write-object openssl.cnf --type data --label early
         made=0
         # A file of nothing takes what is left, but for a page, which a few keys fit into.
         dd if=/dev/zero of=store/filler bs=4096 2>/dev/null || true
@@ -353,15 +354,39 @@ fn a_full_disk_refuses_new_objects_and_loses_none() {
         sign 01; sign 02; sign "$((made + 9))"
         test "$(tool --list-objects --type privkey | grep -c 'Private Key')" = "$((made + 2))"
         # What failed left nothing behind.
-        test "$(ls store/*/*.pem | wc -l)" = "$((made + 3))"
+        test "$(ls store/*/*.pem | wc -l)" = "$((made + 4))"
         test -z "$(find store -name '.new-*')"
+
+        dd if=/dev/zero of=store/rest bs=4096 2>/dev/null || true
+        refused() {
+            "$@" >said 2>&1 && exit 1
+            cat said
+            grep -q 'No space left' said
+        }
+        so() { tool --login --login-type so --so-pin "$SO_PIN" "$@"; }
+        refused tool --write-object openssl.cnf --type data --label text
+        refused tool --set-id 77 --type privkey --id 02
+        refused so --change-pin --new-pin 87654321
+        refused pkcs11-tool --module "$PKCS11_MODULE_PATH" --init-token --slot 2 --label third --so-pin "$SO_PIN"
+        # A key has the ID that it had.
+        sign 01; sign 02
+        test "$(ls store/*/*.pem | wc -l)" = "$((made + 4))"
+        test -z "$(find store -name '.new-*')"
+        # To remove an object takes no room, but half of a pair: its file stays, and is written anew.
+        refused tool --delete-object --type pubkey --id 02
+        tool --delete-object --type data --label early
+        tool --list-objects | grep early && exit 1
+        sign 02
+
         # Room that is made is used.
-        rm store/filler
+        rm store/filler store/rest
+        # The PIN is still the one that it was.
+        so --change-pin --new-pin 87654321
         new 99
         sign 99
         sign 01
     "#;
-    let _ = with_mounts(&shelf.device, &format!("{SCRIPT}{script}")).ok().says("made ");
+    let _ = with_mounts(&shelf.device, &format!("SO_PIN={SO_PIN}{SCRIPT}{script}")).ok().says("made ");
 }
 
 #[test]

@@ -121,14 +121,21 @@ fn assert_tidy(device: &Device, raw: &Raw, objects: usize) {
     assert_eq!(indexed, labels());
 }
 
+/// A key made elsewhere.
+fn secret(name: &str) -> [Given; 5] {
+    let (class, kind) = (number(CKO_SECRET_KEY), number(CKK_AES));
+    let label = (CKA_LABEL, name.into());
+    [(CKA_CLASS, class), (CKA_KEY_TYPE, kind), (CKA_TOKEN, flag(true)), label, (CKA_VALUE, vec![7; 16])]
+}
+
 #[test]
 fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
     let device = Device::with_hold(Hold::Default);
     let _token = Token::new(&device, "dev", "");
     let raw = Raw::load(&device);
     let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut stored = BTreeSet::new();
-    // Until a writer has stored two keys: the machine may be slow.
+    let mut reported = BTreeSet::new();
+    // Until a writer has reported so much: the machine may be slow.
     let mut pace = None;
     let rounds = count(100, 1000);
     for round in 0..rounds {
@@ -140,9 +147,14 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
                 let label = [(CKA_TOKEN, flag(true)), (CKA_LABEL, name.clone().into())];
                 let public = [&label[..], &[(CKA_EC_PARAMS, P256.to_vec())]].concat();
                 let (_, private) = raw.generate(own, CKM_EC_KEY_PAIR_GEN, &public, &label).unwrap();
-                writeln!(told, "{name}").unwrap();
+                writeln!(told, "made {name}").unwrap();
+                let secret = raw.create(own, &secret(&name)).unwrap();
+                writeln!(told, "imported {name}").unwrap();
                 if number % 2 == 1 {
                     raw.set(own, private, &[(CKA_ID, vec![9])]).unwrap();
+                    writeln!(told, "destroying {name}").unwrap();
+                    call!(raw, C_DestroyObject(own, secret)).unwrap();
+                    writeln!(told, "destroyed {name}").unwrap();
                 }
             }
         });
@@ -154,11 +166,11 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
         let started = Instant::now();
         match pace {
             Some(pace) => sleep(pace * (chance % 200) as u32 / 100),
-            None => stored.extend(reports.by_ref().take(2)),
+            None => reported.extend(reports.by_ref().take(6)),
         }
         pace.get_or_insert_with(|| started.elapsed());
         writer.kill();
-        stored.extend(reports);
+        reported.extend(reports);
         writer.join();
     }
     // The next one finds everything in order, and puts in order what is not.
@@ -171,18 +183,27 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
     };
     let (private, public) = (of_class(CKO_PRIVATE_KEY), of_class(CKO_PUBLIC_KEY));
     assert_eq!(private, public, "no half of a pair without the other");
-    let lost: Vec<_> = stored.difference(&private).collect();
+    let after = |word: &str| {
+        let names = reported.iter().filter_map(|report| report.strip_prefix(word));
+        names.map(|name| name.to_owned()).collect::<BTreeSet<_>>()
+    };
+    let [made, imported, destroying, destroyed] = ["made ", "imported ", "destroying ", "destroyed "].map(after);
+    let secret = of_class(CKO_SECRET_KEY);
+    let perhaps_there = &secret | &destroying;
+    let lost: Vec<_> = made.difference(&private).chain(imported.difference(&perhaps_there)).collect();
     assert!(lost.is_empty(), "{lost:?}");
-    println!("{rounds} writers killed; {} keys reported, {} there", stored.len(), private.len());
+    let back: Vec<_> = secret.intersection(&destroyed).collect();
+    assert!(back.is_empty(), "{back:?}");
+    println!("{rounds} writers killed; {} key pairs reported, {} there", made.len(), private.len());
+    println!("{} keys reported imported, {} destroyed, {} there", imported.len(), destroyed.len(), secret.len());
     // Of each killed writer at most one key that it could not report any more.
-    assert!(private.len() <= stored.len() + rounds && !stored.is_empty());
-    for class in [CKO_PRIVATE_KEY] {
-        for key in raw.find(own, &[(CKA_CLASS, number(class))]).into_iter().step_by(10) {
-            raw.sign_init(own, CKM_ECDSA, key).unwrap();
-            raw.sign(own, &[7; 32]).unwrap();
-        }
+    assert!(private.len() <= made.len() + rounds && !made.is_empty());
+    assert!(secret.len() <= imported.len() - destroyed.len() + rounds && !destroyed.is_empty());
+    for key in raw.find(own, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]).into_iter().step_by(10) {
+        raw.sign_init(own, CKM_ECDSA, key).unwrap();
+        raw.sign(own, &[7; 32]).unwrap();
     }
-    assert_tidy(&device, &raw, private.len() + 1);
+    assert_tidy(&device, &raw, private.len() + secret.len() + 1);
     call!(raw, C_Finalize(null_mut())).unwrap();
     for kind in ["handles-transient", "handles-loaded-session", "handles-saved-session"] {
         assert_eq!(device.run(&["tpm2_getcap", kind]).ok().stdout(), "", "{kind}");
