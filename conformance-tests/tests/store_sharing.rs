@@ -141,20 +141,22 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
     for round in 0..rounds {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let writer = child(Way::Kill, || {
-            let (own, mut told) = (session(&raw), &theirs);
+            let own = session(&raw);
+            // Each line at once, lest it ends early with its writer.
+            let tell = |word: &str, name: &str| (&theirs).write_all(format!("{word} {name}\n").as_bytes()).unwrap();
             for number in 0.. {
                 let name = format!("{round} {number}");
                 let label = [(CKA_TOKEN, flag(true)), (CKA_LABEL, name.clone().into())];
                 let public = [&label[..], &[(CKA_EC_PARAMS, P256.to_vec())]].concat();
                 let (_, private) = raw.generate(own, CKM_EC_KEY_PAIR_GEN, &public, &label).unwrap();
-                writeln!(told, "made {name}").unwrap();
+                tell("made", &name);
                 let secret = raw.create(own, &secret(&name)).unwrap();
-                writeln!(told, "imported {name}").unwrap();
+                tell("imported", &name);
                 if number % 2 == 1 {
                     raw.set(own, private, &[(CKA_ID, vec![9])]).unwrap();
-                    writeln!(told, "destroying {name}").unwrap();
+                    tell("destroying", &name);
                     call!(raw, C_DestroyObject(own, secret)).unwrap();
-                    writeln!(told, "destroyed {name}").unwrap();
+                    tell("destroyed", &name);
                 }
             }
         });
