@@ -40,7 +40,7 @@ impl<'a> TlsServer<'a> {
     pub(crate) fn handshake(&self) -> Output {
         let url = format!("https://localhost:{}/", self.port);
         let mut client = self.device.command("curl");
-        // It is not under test, and stands still at its start now and then with the runtime of AddressSanitizer.
+        // It is not under test, and stands still at its start with the runtime of AddressSanitizer.
         client.env_remove("LD_PRELOAD").args(["-sS", "--max-time", "60", "--cacert", "server.crt", &url]).run()
     }
 }
