@@ -1,7 +1,8 @@
 //! The kernel's TPM devices: `/dev/tpmrm0`, whose resource manager keeps programs apart, and `/dev/tpm0` without one.
 //!
 //! libtss2's TCTI for them asks the TPM for random numbers at each opening, to see how the kernel answers, and gives up after
-//! a second: while the TPM makes somebody's RSA key, or many wait for their turn, it can open nothing. We ask nothing.
+//! a second: where the kernel does not get to the question for so long, as on a machine with too much to do, it can open
+//! nothing. We ask nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io;
