@@ -80,6 +80,11 @@ impl Connection {
         Ok(this)
     }
 
+    /// Does this as soon as there is a command that the TPM works on.
+    pub(super) fn while_it_works(&mut self, work: impl FnOnce() + Send + 'static) {
+        self.sapi.meanwhile = Some(Box::new(work));
+    }
+
     /// Goes on with the burst, unless it is old and another process waits for its turn.
     pub(super) fn continue_burst(mut self, config: &Config) -> Option<Self> {
         if let Some(turn) = &self.turn {

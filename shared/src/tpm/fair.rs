@@ -13,22 +13,14 @@ use crate::mutex::{Condvar, Mutex, MutexGuard};
 pub(super) struct FairMutex<T> {
     /// Locked by whoever is admitted, and by nobody else.
     value: Mutex<T>,
-    door: Door,
+    door: Mutex<Door>,
 }
 
 #[derive(Default)]
 struct Door {
-    state: Mutex<State>,
-    /// Tells of more `calls`.
-    called: Condvar,
-}
-
-#[derive(Default)]
-struct State {
     /// Somebody is in. Nobody waits if not.
     busy: bool,
     queue: VecDeque<Arc<Waiter>>,
-    calls: u64,
 }
 
 #[derive(Default)]
@@ -39,29 +31,28 @@ struct Waiter {
 
 /// What is guarded, while it is locked.
 pub(super) struct FairGuard<'a, T> {
-    lock: &'a FairMutex<T>,
     // Given back in this order.
     value: MutexGuard<'a, T>,
     _way_out: WayOut<'a>,
 }
 
-struct WayOut<'a>(&'a Door);
+struct WayOut<'a>(&'a Mutex<Door>);
 
 impl<T> FairMutex<T> {
     /// Waits for it.
     pub(super) fn lock(&self) -> FairGuard<'_, T> {
-        let mut state = self.door.state.lock();
-        if state.busy {
+        let mut door = self.door.lock();
+        if door.busy {
             let waiter = Arc::new(Waiter::default());
-            state.queue.push_back(waiter.clone());
-            drop(state);
+            door.queue.push_back(waiter.clone());
+            drop(door);
             let mut admitted = waiter.admitted.lock();
             while !*admitted {
                 admitted = waiter.changed.wait(admitted);
             }
         } else {
-            state.busy = true;
-            drop(state);
+            door.busy = true;
+            drop(door);
         }
         self.admitted()
     }
@@ -71,13 +62,13 @@ impl<T> FairMutex<T> {
         const PAUSE: Duration = Duration::from_millis(1);
         let deadline = Instant::now() + patience;
         loop {
-            let mut state = self.door.state.try_lock_for(patience)?;
-            if !state.busy {
-                state.busy = true;
-                drop(state);
+            let mut door = self.door.try_lock_for(patience)?;
+            if !door.busy {
+                door.busy = true;
+                drop(door);
                 return Some(self.admitted());
             }
-            drop(state);
+            drop(door);
             if Instant::now() >= deadline {
                 return None;
             }
@@ -86,41 +77,20 @@ impl<T> FairMutex<T> {
     }
 
     fn admitted(&self) -> FairGuard<'_, T> {
-        FairGuard { lock: self, value: self.value.lock(), _way_out: WayOut(&self.door) }
-    }
-
-    /// Ends every wait of [`FairGuard::wait_until`].
-    pub(super) fn call(&self) {
-        self.door.state.lock().calls += 1;
-        self.door.called.notify_all();
-    }
-}
-
-impl<'a, T> FairGuard<'a, T> {
-    /// Gives it back until this time, or until [`FairMutex::call`].
-    pub(super) fn wait_until(self, deadline: Instant) -> Self {
-        let lock: &'a FairMutex<T> = self.lock;
-        let calls = lock.door.state.lock().calls;
-        drop(self);
-        let mut state = lock.door.state.lock();
-        while state.calls == calls && Instant::now() < deadline {
-            state = lock.door.called.wait_until(state, deadline);
-        }
-        drop(state);
-        lock.lock()
+        FairGuard { value: self.value.lock(), _way_out: WayOut(&self.door) }
     }
 }
 
 impl Drop for WayOut<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        match state.queue.pop_front() {
+        let mut door = self.0.lock();
+        match door.queue.pop_front() {
             Some(next) => {
-                drop(state);
+                drop(door);
                 *next.admitted.lock() = true;
                 next.changed.notify_all();
             }
-            None => state.busy = false,
+            None => door.busy = false,
         }
     }
 }
@@ -185,23 +155,5 @@ mod tests {
         assert!(panicked.is_err());
         *lock.lock() += 1;
         assert_eq!(lock.try_lock_for(Duration::ZERO).as_deref(), Some(&1));
-    }
-
-    #[test]
-    fn a_wait_ends_by_a_call_or_in_time_and_gives_the_lock_away_meanwhile() {
-        let lock = FairMutex::<u64>::default();
-        let start = Instant::now();
-        scope(|scope| {
-            let held = lock.lock();
-            scope.spawn(|| {
-                *lock.lock() = 1;
-                lock.call();
-            });
-            assert_eq!(*held.wait_until(start + Duration::from_secs(60)), 1);
-            assert!(start.elapsed() < Duration::from_secs(30));
-        });
-        let start = Instant::now();
-        drop(lock.lock().wait_until(start + Duration::from_millis(5)));
-        assert!(start.elapsed() >= Duration::from_millis(5));
     }
 }

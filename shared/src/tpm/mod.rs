@@ -79,13 +79,14 @@ impl Tpm {
     ///
     /// `operation` runs once more, over a new connection, if the one that was held turns out to be broken.
     pub(crate) fn with<T>(&self, mut operation: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
-        let result = self.link().burst.with(|held| {
+        let burst = &self.link().burst;
+        let result = burst.with(|held| {
             *held = held.take().and_then(|connection| connection.continue_burst(&self.config));
             let fresh = held.is_none();
-            let result = run(held, &self.config, &mut operation);
+            let result = run(held, &self.config, burst, &mut operation);
             match &result {
                 Err(error) if !fresh && response::is_transport_failure(error) => {
-                    run(held, &self.config, &mut operation)
+                    run(held, &self.config, burst, &mut operation)
                 }
                 _ => result,
             }
@@ -117,11 +118,20 @@ impl Tpm {
 fn run<T>(
     held: &mut Option<Connection>,
     config: &Config,
+    burst: &Arc<Burst<Connection>>,
     operation: &mut impl FnMut(&mut Connection) -> Result<T>,
 ) -> Result<T> {
     let mut connection = match held.take() {
         Some(connection) => connection,
-        None => Connection::open(config)?,
+        None => {
+            let mut connection = Connection::open(config)?;
+            let burst = burst.clone();
+            // Should there be no thread now, `with` asks for one again.
+            connection.while_it_works(move || {
+                let _ = burst.watch();
+            });
+            connection
+        }
     };
     let result = connection.run(operation);
     match &result {

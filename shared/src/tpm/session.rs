@@ -1,5 +1,7 @@
 //! HMAC sessions: the cryptography of TPM 2.0 Part 1, chapters 11.4 and 19 to 21, in software.
 
+use std::cell::OnceCell;
+
 use aes::{Aes128, Aes256};
 use cfb_mode::cipher::{AsyncStreamCipher as _, KeyIvInit as _};
 use hmac::{Hmac, Mac as _};
@@ -42,7 +44,9 @@ pub(crate) struct Session {
 
 /// A secret shared with the TPM that holds a key, and its encrypted form: a session's salt, or an import's seed.
 pub(crate) struct Salt {
-    pub(crate) value: Zeroizing<Vec<u8>>,
+    value: OnceCell<Zeroizing<Vec<u8>>>,
+    /// Gives the value: whoever needs the encrypted form first need not wait for that. What it knows is wiped with it.
+    derivation: Box<dyn Fn() -> Zeroizing<Vec<u8>>>,
     /// The content of `encryptedSalt`, or of `inSymSeed`.
     pub(crate) encrypted: Vec<u8>,
 }
@@ -74,27 +78,35 @@ impl Salt {
                 let other = p256::PublicKey::from_sec1_bytes(point).map_err(|_| unusable_key())?;
                 let secret = p256::ecdh::EphemeralSecret::random(random);
                 let ours = secret.public_key().to_encoded_point(false);
-                let shared = secret.diffie_hellman(&other);
-                Self::by_ecdh(key.name_hash, Curve::P256, shared.raw_secret_bytes(), [ours.as_bytes(), point], usage)
+                let z = move || Zeroizing::new(secret.diffie_hellman(&other).raw_secret_bytes().to_vec());
+                Ok(Self::by_ecdh(key.name_hash, Curve::P256, z, [ours.as_bytes(), point], usage))
             }
             PublicKey::Ec { curve: Curve::P384, point } => {
                 let other = p384::PublicKey::from_sec1_bytes(point).map_err(|_| unusable_key())?;
                 let secret = p384::ecdh::EphemeralSecret::random(random);
                 let ours = secret.public_key().to_encoded_point(false);
-                let shared = secret.diffie_hellman(&other);
-                Self::by_ecdh(key.name_hash, Curve::P384, shared.raw_secret_bytes(), [ours.as_bytes(), point], usage)
+                let z = move || Zeroizing::new(secret.diffie_hellman(&other).raw_secret_bytes().to_vec());
+                Ok(Self::by_ecdh(key.name_hash, Curve::P384, z, [ours.as_bytes(), point], usage))
             }
             PublicKey::Ec { curve: Curve::P521, .. } => Err(unusable_key()),
         }
     }
 
-    fn by_ecdh(hash: HashAlgorithm, curve: Curve, z: &[u8], points: [&[u8]; 2], usage: SaltUse) -> Result<Self> {
-        let [ours, theirs] = points;
+    /// `z` finds the shared secret of the two points, uncompressed: ours and the key's.
+    fn by_ecdh(
+        hash: HashAlgorithm,
+        curve: Curve,
+        z: impl Fn() -> Zeroizing<Vec<u8>> + 'static,
+        points: [&[u8]; 2],
+        usage: SaltUse,
+    ) -> Self {
         let length = curve.coordinate_length();
-        let (our_x, our_y) = ours[1..].split_at(length);
-        let value = kdfe(hash, z, usage.label(), our_x, &theirs[1..=length], hash.digest_length());
+        let [our_x, our_y, their_x] =
+            [&points[0][1..=length], &points[0][1 + length..], &points[1][1..=length]].map(<[u8]>::to_vec);
         let size = (length as u16).to_be_bytes();
-        Ok(Self { value, encrypted: [&size, our_x, &size, our_y].concat() })
+        let encrypted = [&size, &our_x[..], &size, &our_y].concat();
+        let derivation = move || kdfe(hash, &z(), usage.label(), &our_x, &their_x, hash.digest_length());
+        Self { value: OnceCell::new(), derivation: Box::new(derivation), encrypted }
     }
 
     fn by_oaep(hash: HashAlgorithm, key: &PublicKey, usage: SaltUse) -> Result<Self> {
@@ -102,7 +114,12 @@ impl Salt {
         random::fill(&mut value)?;
         let scheme = EncryptionScheme::RsaOaep { hash, mgf_hash: hash, label: usage.label().to_vec() };
         let encrypted = key.encrypt(&scheme, &value).map_err(|_| unusable_key())?;
-        Ok(Self { value, encrypted })
+        Ok(Self { value: OnceCell::new(), derivation: Box::new(move || value.clone()), encrypted })
+    }
+
+    /// The secret; found at the first call.
+    pub(crate) fn value(&self) -> &[u8] {
+        self.value.get_or_init(&self.derivation)
     }
 
     /// Wraps a `TPMT_SENSITIVE` for `TPM2_Import` of the object called `name` (Part 1, 23.3, outer wrap): the content
@@ -116,16 +133,16 @@ impl Salt {
         let iv = [0; 16];
         match parent.cipher_bits {
             128 => {
-                let key = kdfa(&self.value, b"STORAGE", name, &[], 16);
+                let key = kdfa(self.value(), b"STORAGE", name, &[], 16);
                 cfb_mode::Encryptor::<Aes128>::new(key.as_slice().into(), &iv.into()).encrypt(&mut body);
             }
             256 => {
-                let key = kdfa(&self.value, b"STORAGE", name, &[], 32);
+                let key = kdfa(self.value(), b"STORAGE", name, &[], 32);
                 cfb_mode::Encryptor::<Aes256>::new(key.as_slice().into(), &iv.into()).encrypt(&mut body);
             }
             _ => return Err(unusable_key()),
         }
-        let mut integrity = hmac_sha256(&kdfa(&self.value, b"INTEGRITY", &[], &[], 32));
+        let mut integrity = hmac_sha256(&kdfa(self.value(), b"INTEGRITY", &[], &[], 32));
         integrity.update(&body);
         integrity.update(name);
         let integrity = integrity.finalize().into_bytes();
@@ -151,7 +168,7 @@ impl Session {
     /// The session that `TPM2_StartAuthSession` answered with; never bound, salted where `salt` is given (Part 1, 19.6.8).
     pub(crate) fn new(handle: u32, nonce_caller: [u8; NONCE_LENGTH], nonce_tpm: Vec<u8>, salt: Option<&Salt>) -> Self {
         let key = match salt {
-            Some(salt) => kdfa(&salt.value, b"ATH", &nonce_tpm, &nonce_caller, 32),
+            Some(salt) => kdfa(salt.value(), b"ATH", &nonce_tpm, &nonce_caller, 32),
             None => Zeroizing::new(Vec::new()),
         };
         Self { handle, key, nonce_caller, next_nonce: None, nonce_tpm }

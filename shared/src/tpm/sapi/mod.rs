@@ -82,6 +82,8 @@ pub(crate) struct Sapi {
     /// The descriptor behind the connection; `None` where it connects for each command: what a child forked meanwhile inherits
     /// cannot be closed there.
     descriptor: Option<RawFd>,
+    /// Done once, as soon as the TPM works on a command: it costs no time then.
+    pub(super) meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 // SAFETY: libtss2's contexts have no affinity to a thread; `&mut self` keeps their use exclusive.
@@ -121,7 +123,7 @@ impl Sapi {
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
         let memory = vec![0_u128; size.div_ceil(16)].into_boxed_slice();
         let descriptor = tcti.descriptor();
-        let mut sapi = Self { tcti: Some(tcti), context: memory, timeout, descriptor };
+        let mut sapi = Self { tcti: Some(tcti), context: memory, timeout, descriptor, meanwhile: None };
         // The version whose layout the bindings have: TSS2_ABI_VERSION_CURRENT.
         let mut version = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
         // SAFETY: the context is zeroed, aligned to 16 bytes and at least as large as told.
@@ -149,6 +151,19 @@ impl Sapi {
         prepare: impl Fn(*mut TSS2_SYS_CONTEXT) -> TSS2_RC,
         complete: impl FnOnce(*mut TSS2_SYS_CONTEXT) -> Result<T, u32>,
     ) -> Result<T> {
+        self.command_while(command, names, auth, prepare, || (), complete)
+    }
+
+    /// As [`Self::command`]; `meanwhile` is done while the TPM works, once or more often.
+    fn command_while<T>(
+        &mut self,
+        command: &'static str,
+        names: &[&[u8]],
+        auth: &mut Auth<'_>,
+        prepare: impl Fn(*mut TSS2_SYS_CONTEXT) -> TSS2_RC,
+        meanwhile: impl Fn(),
+        complete: impl FnOnce(*mut TSS2_SYS_CONTEXT) -> Result<T, u32>,
+    ) -> Result<T> {
         let failed = |code| Error::Tpm { command, code };
         let context = self.context();
         let mut attempt = 0;
@@ -162,6 +177,10 @@ impl Sapi {
             if code == TSS2_RC_SUCCESS {
                 if let Auth::Hmac { session, .. } = auth {
                     session.draw_ahead();
+                }
+                meanwhile();
+                if let Some(more) = self.meanwhile.take() {
+                    more();
                 }
                 // libtss2 gives up when a signal comes while it waits.
                 let answered =

@@ -34,7 +34,7 @@ impl Sapi {
         symmetric.keyBits.aes = 128;
         symmetric.mode.aes = TPM2_ALG_CFB;
         let key = salt.map_or(TPM2_RH_NULL, |(handle, _)| handle);
-        let (handle, nonce_tpm) = self.command(
+        let (handle, nonce_tpm) = self.command_while(
             "StartAuthSession",
             &[],
             &mut Auth::None,
@@ -53,6 +53,9 @@ impl Sapi {
                     &symmetric,
                     tpm_hash(SESSION_HASH),
                 )
+            },
+            || {
+                let _ = salt.map(|(_, salt)| salt.value());
             },
             |context| {
                 let mut handle = 0;
