@@ -5,8 +5,8 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::ptr::null_mut;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use conformance_tests::{Device, Hold, count};
@@ -178,15 +178,100 @@ fn sixteen_threads_do_anything_on_four_tokens_and_each_sees_its_own() {
     }
 }
 
+/// Each function by its row of the table, in sessions of its own; what logs in and out, on a token that one thread at a time has.
+#[test]
+fn sixteen_threads_call_every_function_at_random_on_four_tokens() {
+    let device = Device::with_hold(Hold::Default);
+    let raw = Arc::new(Raw::initialised(&device));
+    let labels = TOKENS.iter().chain(&["logins", "nobody's"]);
+    (0..).zip(labels).for_each(|(slot, label)| raw.make_token(slot, label));
+    let [logins, nobodys] = [TOKENS.len(), TOKENS.len() + 1].map(|slot| slot as CK_SLOT_ID);
+    let worlds: Vec<_> = (0..logins).map(|slot| World::on(raw.clone(), slot, nobodys)).collect();
+    let alone = Mutex::new(World::on(raw.clone(), logins, nobodys));
+    // Each round would leave a token more.
+    let functions: Vec<_> = walk::working().filter(|function| function.name != "C_InitToken").collect();
+    let call_all = |world: &World| {
+        for function in &functions {
+            assert_eq!(answer_of(world, function), function.answer, "{}", function.name);
+        }
+        world.log_in(Login::User);
+    };
+    // Makes the objects, which threads would make more than once.
+    worlds.iter().for_each(call_all);
+    let duration = Duration::from_secs(count(3, 60) as u64);
+    let until = Instant::now() + duration;
+    let called: Vec<_> = std::thread::scope(|scope| {
+        let work = |thread: u64| {
+            let (worlds, alone, functions) = (&worlds, &alone, &functions);
+            scope.spawn(move || {
+                let (mut chances, mut called) = (Chances::new(thread), BTreeMap::<_, usize>::new());
+                while Instant::now() < until {
+                    let function = functions[chances.next() as usize % functions.len()];
+                    let answer = if function.login == Login::User && function.name != "C_Logout" {
+                        answer_of(&worlds[chances.next() as usize % worlds.len()], function)
+                    } else {
+                        answer_of(&alone.lock().expect("no thread panics"), function)
+                    };
+                    // Another thread may have destroyed what it was to destroy.
+                    let expected = [function.answer, CKR_OBJECT_HANDLE_INVALID];
+                    let expected = &expected[..1 + usize::from(function.name == "C_DestroyObject")];
+                    assert!(expected.contains(&answer), "{} answers {answer:#x}", function.name);
+                    *called.entry(function.name).or_default() += 1;
+                }
+                called
+            })
+        };
+        let threads: Vec<_> = (0..16).map(work).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    let all: std::collections::BTreeSet<_> = called.iter().flat_map(|called| called.keys()).collect();
+    let calls: Vec<usize> = called.iter().map(|called| called.values().sum()).collect();
+    println!(
+        "{} calls of {} functions by 16 threads in {duration:?}: {calls:?}",
+        calls.iter().sum::<usize>(),
+        all.len()
+    );
+    assert!(all.len() * 10 >= functions.len() * 9, "of {} only {all:?}", functions.len());
+    worlds.iter().for_each(call_all);
+    call!(raw, C_Finalize(null_mut())).unwrap();
+    for kind in ["handles-transient", "handles-loaded-session"] {
+        assert_eq!(device.run(&["tpm2_getcap", kind]).ok().stdout(), "", "{kind}");
+    }
+}
+
+/// What a function answers, in a session that is closed then, as is one that it opens.
+fn answer_of(world: &World, function: &'static Function) -> CK_RV {
+    let call = world.prepare(function);
+    let answer = call.run();
+    if function.name == "C_OpenSession" && answer.is_ok() {
+        call!(world.raw, C_CloseSession(call.value(4))).unwrap();
+    }
+    answer.err().unwrap_or(CKR_OK)
+}
+
+/// Numbers without order, the same each time.
+struct Chances(u64);
+
+impl Chances {
+    fn new(thread: u64) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(thread + 1))
+    }
+
+    fn next(&mut self) -> u64 {
+        // xorshift
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
 /// One thread: sessions of its own, one thing after the other in an order of its own, each checked.
 fn anything(raw: &Raw, thread: usize, stop: &AtomicBool, until: Instant) -> usize {
-    let mut chance = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(thread as u64 + 1);
+    let mut chances = Chances::new(thread as u64);
     let mut rounds = 0;
     while !stop.load(Ordering::Relaxed) && Instant::now() < until {
-        // xorshift
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
+        let chance = chances.next();
         let slot = chance % TOKENS.len() as u64;
         let label = TOKENS[slot as usize].as_bytes().to_vec();
         let session = raw.open(slot as CK_SLOT_ID);

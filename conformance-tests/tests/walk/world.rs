@@ -1,5 +1,7 @@
 //! Where the functions of the table are called: two tokens, and an object of every kind.
 
+use std::sync::Arc;
+
 use conformance_tests::{Device, SO_PIN};
 use cryptoki_sys::*;
 
@@ -8,9 +10,11 @@ use crate::walk::call::Call;
 use crate::walk::function::{Argument, Data, Function, Login, Mechanism, Place, Template, Thing};
 use crate::walk::table::{beginning, function};
 
-/// An initialised library with a token in slot 0, another in slot 1, and a session with the former.
+/// An initialised library with a token, another one, and a session with the former.
 pub(crate) struct World {
-    pub(crate) raw: Raw,
+    pub(crate) raw: Arc<Raw>,
+    slot: CK_SLOT_ID,
+    other: CK_SLOT_ID,
     main: CK_SESSION_HANDLE,
 }
 
@@ -22,14 +26,20 @@ pub(crate) fn open() -> (Device, World) {
 }
 
 impl World {
+    /// With tokens in slots 0 and 1.
     pub(crate) fn new(device: &Device) -> Self {
-        let raw = Raw::initialised(device);
+        let raw = Arc::new(Raw::initialised(device));
         raw.make_token(0, "dev");
         raw.make_token(1, "other");
         // The next free slot is there from now on.
         assert_eq!(raw.slots(), [0, 1, 2]);
-        let main = raw.open(0);
-        let world = Self { raw, main };
+        Self::on(raw, 0, 1)
+    }
+
+    /// With tokens that are there, in these slots.
+    pub(crate) fn on(raw: Arc<Raw>, slot: CK_SLOT_ID, other: CK_SLOT_ID) -> Self {
+        let main = raw.open(slot);
+        let world = Self { raw, slot, other, main };
         world.log_in(Login::User);
         world
     }
@@ -37,7 +47,7 @@ impl World {
     /// Initialises the library again.
     pub(crate) fn initialise_again(&mut self) {
         call!(self.raw, C_Initialize(std::ptr::null_mut())).unwrap();
-        self.main = self.raw.open(0);
+        self.main = self.raw.open(self.slot);
     }
 
     /// The session that session objects belong to.
@@ -77,7 +87,7 @@ impl World {
         if function.session().is_none() {
             return self.call(function, 0);
         }
-        let session = self.raw.open(0);
+        let session = self.raw.open(self.slot);
         self.call(function, session).with_session(session)
     }
 
@@ -154,8 +164,8 @@ impl World {
 
     pub(crate) fn slot(&self, place: Place) -> CK_SLOT_ID {
         match place {
-            Place::Token => 0,
-            Place::Other => 1,
+            Place::Token => self.slot,
+            Place::Other => self.other,
             Place::Free => *self.raw.slots().last().expect("there is always a free slot"),
         }
     }
@@ -185,7 +195,7 @@ impl World {
         let (class, label) = (class(thing), name(thing));
         let wanted = [(CKA_CLASS, number(class)), (CKA_LABEL, label.clone())];
         // A session of its own, as threads may look at once.
-        let session = self.raw.open(0);
+        let session = self.raw.open(self.slot);
         let found = self.raw.find(session, &wanted);
         call!(self.raw, C_CloseSession(session)).unwrap();
         if let Some(found) = found.first() {
