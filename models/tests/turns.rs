@@ -105,6 +105,8 @@ fn users(hold: Duration, ends: impl Fn(usize) -> bool + Send + Sync + Copy + 'st
             for round in 0..2 {
                 burst.with(|held| {
                     let connection = held.take().unwrap_or_else(|| Connection::open(count));
+                    // One of them has it watched before it is held.
+                    assert!(number != 1 || burst.watch());
                     shuttle::thread::yield_now();
                     // One of them finds its connection broken.
                     if (number, round) == (2, 0) { drop(connection) } else { *held = Some(connection) }

@@ -42,7 +42,7 @@ impl<C> Default for Held<C> {
 }
 
 impl Reaper {
-    /// Waits for one that has let go: it has no more use for any lock.
+    /// Waits for one that has let go: it has no more use for any lock, as the caller has what is held.
     fn see_off(&mut self) {
         if !self.watches {
             if let Some(thread) = self.thread.take() {
@@ -69,7 +69,7 @@ impl<C: Send + 'static> Burst<C> {
     }
 
     /// Has the reaper look after what is held, or will be. To start that thread takes a part of a millisecond: the work of
-    /// [`Self::with`] may do it where it would only wait. `false` if the system gives no thread.
+    /// [`Self::with`] may do it where it would only wait, and nobody else. `false` if the system gives no thread.
     pub(super) fn watch(self: &Arc<Self>) -> bool {
         let mut reaper = self.reaper.lock();
         if !reaper.watches {

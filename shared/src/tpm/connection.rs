@@ -216,6 +216,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // Nothing to begin any more, at the end.
+        self.sapi.meanwhile = None;
         self.flush_held();
         self.descriptors.iter().for_each(|&descriptor| unregister(descriptor));
     }

@@ -1,6 +1,6 @@
 //! HMAC sessions: the cryptography of TPM 2.0 Part 1, chapters 11.4 and 19 to 21, in software.
 
-use std::cell::OnceCell;
+use std::cell::LazyCell;
 
 use aes::{Aes128, Aes256};
 use cfb_mode::cipher::{AsyncStreamCipher as _, KeyIvInit as _};
@@ -44,12 +44,14 @@ pub(crate) struct Session {
 
 /// A secret shared with the TPM that holds a key, and its encrypted form: a session's salt, or an import's seed.
 pub(crate) struct Salt {
-    value: OnceCell<Zeroizing<Vec<u8>>>,
-    /// Gives the value: whoever needs the encrypted form first need not wait for that. What it knows is wiped with it.
-    derivation: Box<dyn Fn() -> Zeroizing<Vec<u8>>>,
+    /// Derived at its first use: whoever needs the encrypted form first need not wait for that.
+    value: LazyCell<Zeroizing<Vec<u8>>, Derivation>,
     /// The content of `encryptedSalt`, or of `inSymSeed`.
     pub(crate) encrypted: Vec<u8>,
 }
+
+/// What it knows is behind pointers, so that nothing is left where it is moved from, and is wiped when it is done.
+type Derivation = Box<dyn FnOnce() -> Zeroizing<Vec<u8>>>;
 
 /// What it is for, as the label of its derivation (Part 1, B.10 and C.6).
 #[derive(Clone, Copy)]
@@ -76,14 +78,14 @@ impl Salt {
             rsa @ PublicKey::Rsa { .. } => Self::by_oaep(key.name_hash, rsa, usage),
             PublicKey::Ec { curve: Curve::P256, point } => {
                 let other = p256::PublicKey::from_sec1_bytes(point).map_err(|_| unusable_key())?;
-                let secret = p256::ecdh::EphemeralSecret::random(random);
+                let secret = Box::new(p256::ecdh::EphemeralSecret::random(random));
                 let ours = secret.public_key().to_encoded_point(false);
                 let z = move || Zeroizing::new(secret.diffie_hellman(&other).raw_secret_bytes().to_vec());
                 Ok(Self::by_ecdh(key.name_hash, Curve::P256, z, [ours.as_bytes(), point], usage))
             }
             PublicKey::Ec { curve: Curve::P384, point } => {
                 let other = p384::PublicKey::from_sec1_bytes(point).map_err(|_| unusable_key())?;
-                let secret = p384::ecdh::EphemeralSecret::random(random);
+                let secret = Box::new(p384::ecdh::EphemeralSecret::random(random));
                 let ours = secret.public_key().to_encoded_point(false);
                 let z = move || Zeroizing::new(secret.diffie_hellman(&other).raw_secret_bytes().to_vec());
                 Ok(Self::by_ecdh(key.name_hash, Curve::P384, z, [ours.as_bytes(), point], usage))
@@ -96,7 +98,7 @@ impl Salt {
     fn by_ecdh(
         hash: HashAlgorithm,
         curve: Curve,
-        z: impl Fn() -> Zeroizing<Vec<u8>> + 'static,
+        z: impl FnOnce() -> Zeroizing<Vec<u8>> + 'static,
         points: [&[u8]; 2],
         usage: SaltUse,
     ) -> Self {
@@ -105,8 +107,8 @@ impl Salt {
             [&points[0][1..=length], &points[0][1 + length..], &points[1][1..=length]].map(<[u8]>::to_vec);
         let size = (length as u16).to_be_bytes();
         let encrypted = [&size, &our_x[..], &size, &our_y].concat();
-        let derivation = move || kdfe(hash, &z(), usage.label(), &our_x, &their_x, hash.digest_length());
-        Self { value: OnceCell::new(), derivation: Box::new(derivation), encrypted }
+        let value = move || kdfe(hash, &z(), usage.label(), &our_x, &their_x, hash.digest_length());
+        Self { value: LazyCell::new(Box::new(value)), encrypted }
     }
 
     fn by_oaep(hash: HashAlgorithm, key: &PublicKey, usage: SaltUse) -> Result<Self> {
@@ -114,12 +116,12 @@ impl Salt {
         random::fill(&mut value)?;
         let scheme = EncryptionScheme::RsaOaep { hash, mgf_hash: hash, label: usage.label().to_vec() };
         let encrypted = key.encrypt(&scheme, &value).map_err(|_| unusable_key())?;
-        Ok(Self { value: OnceCell::new(), derivation: Box::new(move || value.clone()), encrypted })
+        Ok(Self { value: LazyCell::new(Box::new(move || value)), encrypted })
     }
 
     /// The secret; found at the first call.
     pub(crate) fn value(&self) -> &[u8] {
-        self.value.get_or_init(&self.derivation)
+        &self.value
     }
 
     /// Wraps a `TPMT_SENSITIVE` for `TPM2_Import` of the object called `name` (Part 1, 23.3, outer wrap): the content
