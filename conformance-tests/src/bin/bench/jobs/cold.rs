@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-use conformance_tests::Hold;
+use conformance_tests::{Hold, Run as _};
 
 use super::Bench;
 use crate::contestants::{Contestant, KEYS, Route};
 use crate::measure::{Lane, Program, Slices, interleave};
 use crate::report::{Better, Report, Row};
+use crate::statistics::Series;
 
 use Contestant::{Limit, Provider, Token, TokenWithPin, Tpm2Openssl, Tpm2Pkcs11};
 
@@ -30,7 +31,7 @@ fn list_slots(bench: &Bench, report: &mut Report) {
 fn sign(bench: &Bench, report: &mut Report) {
     for ((_, algorithm), (id, mechanism)) in KEYS.into_iter().zip([("01", "ECDSA"), ("02", "SHA256-RSA-PKCS")]) {
         let input = if mechanism == "ECDSA" { "digest" } else { "data" };
-        let arguments = ["--sign", "--id", id, "--mechanism", mechanism, "-i", input, "-o", "signature"];
+        let arguments = ["--sign", "--id", id, "--mechanism", mechanism, "-i", input];
         let recipes = Contestant::MODULES.map(|who| recipe(who, move || token_tool(bench, who, &arguments)));
         let list = recipe(Limit, || bench.arena.tool(Token, &["--list-slots"]));
         let name = format!("pkcs11-tool --sign {algorithm}, against --list-slots");
@@ -38,7 +39,28 @@ fn sign(bench: &Bench, report: &mut Report) {
         for who in [TokenWithPin, Token] {
             report.goal(format!("{name}: {}", who.title()), ratio(&measured, who, Limit), Better::Lower, 2.0);
         }
+        waiting(bench, report, algorithm, &arguments);
     }
+}
+
+/// How much of a signature from start to end the TPM takes, and its socket: no client is quicker.
+fn waiting(bench: &Bench, report: &mut Report, algorithm: &str, arguments: &[&str]) {
+    let mut row = Row::informative(format!("  of that, waiting for the TPM, {algorithm}"), "ms");
+    for who in [TokenWithPin, Token] {
+        let once = || {
+            let output = token_tool(bench, who, arguments).env("KEYRIVET_LOG", "tpm").run();
+            logged(&output.stderr()).ok_or_else(|| output.stderr())
+        };
+        let times: Result<Vec<f64>, String> = (0..bench.rounds(30)).map(|_| once()).collect();
+        row.measured(who, times.map(Series), None);
+    }
+    report.row(row);
+}
+
+/// The sum of what `KEYRIVET_LOG=tpm` says, in milliseconds, if anything: `keyrivet: tpm: Sign 0x000 0.45 ms`.
+fn logged(log: &str) -> Option<f64> {
+    let time = |line: &str| line.strip_prefix("keyrivet: tpm: ")?.strip_suffix(" ms")?.rsplit(' ').next()?.parse().ok();
+    log.lines().filter_map(time).reduce(|sum: f64, time| sum + time)
 }
 
 /// `openssl req -new`, beside what it costs with a key file in software.

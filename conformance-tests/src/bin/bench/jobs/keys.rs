@@ -90,7 +90,7 @@ fn find(bench: &Bench, who: Contestant, store: &Path) -> Command {
 }
 
 fn sign(bench: &Bench, who: Contestant, store: &Path) -> Command {
-    let arguments = ["--sign", "--id", "01", "--mechanism", "ECDSA", "-i", "digest", "-o", "signature"];
+    let arguments = ["--sign", "--id", "01", "--mechanism", "ECDSA", "-i", "digest"];
     on_store(super::cold::token_tool(bench, who, &arguments), store)
 }
 
