@@ -4,8 +4,7 @@ chapter_https() {
     chapter "https: mutual TLS to nginx"
     local user=""
     [[ $(id -u) != 0 ]] || user="user root;"
-    export HTTPS_PORT
-    HTTPS_PORT=$(free_port)
+    free_ports HTTPS_PORT
     fill nginx.conf "PORT=$HTTPS_PORT" "FOLDER=$folder" "USER=$user" >"$folder/nginx.conf"
 
     say "the server, on 127.0.0.1:$HTTPS_PORT"

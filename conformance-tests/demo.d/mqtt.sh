@@ -5,8 +5,7 @@ chapter_mqtt() {
     local user=""
     # As root, mosquitto would become a user who may not read this folder.
     [[ $(id -u) != 0 ]] || user="user root"
-    export MQTT_PORT
-    MQTT_PORT=$(free_port)
+    free_ports MQTT_PORT
     fill mosquitto.conf "PORT=$MQTT_PORT" "FOLDER=$folder" "USER=$user" >"$folder/mosquitto.conf"
 
     say "the broker, on 127.0.0.1:$MQTT_PORT"

@@ -32,10 +32,9 @@ END
 
 # Where things are: what `export` shows here, a configuration would hold.
 registry_places() {
-    local port
     export KEYRIVET_REGISTRY_STORE=$folder/registry.db KEYRIVET_PROJECT=my-project KEYRIVET_REGION=eu KEYRIVET_REGISTRY=my-registry
     export DEVICES=projects/my-project/locations/eu/registries/my-registry/devices
-    for port in REGISTRY_PORT CERTIFICATE_PORT INNER_PORT HTTP_PORT HOOKS_PORT; do export "$port=$(free_port)"; done
+    free_ports REGISTRY_PORT CERTIFICATE_PORT INNER_PORT HTTP_PORT HOOKS_PORT
     export KEYRIVET_BROKER=mqtt://127.0.0.1:$INNER_PORT KEYRIVET_BROKER_USER=backend BROKER="-h localhost -p $REGISTRY_PORT --cafile chain.crt"
     declare -p KEYRIVET_{REGISTRY_STORE,PROJECT,REGION,REGISTRY,BROKER,BROKER_USER} DEVICES BROKER {REGISTRY,CERTIFICATE,INNER,HTTP}_PORT |
         sed 's/^declare -x/export/' >>"$folder/env"

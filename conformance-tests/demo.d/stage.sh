@@ -4,6 +4,7 @@ quiet=""            # yes: only failures are shown
 current_chapter=""
 steps=()            # one line per step: chapter, title, tool, TPM commands, result; separated by tabs
 pids=() names=()    # what runs in the background, in the order of its start
+ports=()            # what free_ports gave away
 
 if [[ -t 1 ]]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold="" dim="" plain=""; fi
 
@@ -76,10 +77,14 @@ wait_until() {
 
 listens() { (: <"/dev/tcp/127.0.0.1/$1"); }
 
-free_port() {
-    local port
-    while port=$((20000 + RANDOM % 20000)) && listens "$port" 2>/dev/null; do :; done
-    echo "$port"
+# free_ports NAME...: exports ports that nobody listens at, each another one.
+free_ports() {
+    local name port
+    for name; do
+        while port=$((20000 + RANDOM % 12000)) && { [[ " ${ports[*]} " == *" $port "* ]] || listens "$port" 2>/dev/null; }; do :; done
+        ports+=("$port")
+        export "$name=$port"
+    done
 }
 
 # fill TEMPLATE NAME=VALUE...: the template with each @NAME@ replaced.
