@@ -271,6 +271,13 @@ impl Device {
         counter.expect("a TPM tells its lockout counter").trim().to_owned()
     }
 
+    /// The objects and sessions that are in the TPM or were saved from it, as tpm2-tools list their handles; empty if there is
+    /// none.
+    pub fn left_at_the_tpm(&self) -> String {
+        let kinds = ["handles-transient", "handles-loaded-session", "handles-saved-session"];
+        kinds.map(|kind| self.run(&["tpm2_getcap", kind]).ok().stdout()).concat()
+    }
+
     /// What went to the TPM and came back since [`Self::mark`].
     pub fn exchanges(&self) -> Vec<Exchange> {
         SoftwareTpm::exchanges(&self.log(), self.mark.get())

@@ -30,7 +30,7 @@ fn sixty_four_signers_at_once_all_succeed() {
         let output = signer.wait_with_output().expect("the signer ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    assert_eq!(handles(&device), "");
+    assert_eq!(device.left_at_the_tpm(), "");
     println!("64 signers of two tokens, through module and provider, all succeeded");
 }
 
@@ -40,7 +40,7 @@ fn a_server_that_idles_holds_nothing_and_keeps_nobody_waiting() {
     let server = TlsServer::of_key_file(&device);
     let _ = server.handshake().ok();
     sleep(Duration::from_millis(300));
-    assert_eq!(handles(&device), "");
+    assert_eq!(device.left_at_the_tpm(), "");
     let start = Instant::now();
     let _ = sign(&device, "server.pem", "signature").run().ok();
     assert!(start.elapsed() < Duration::from_secs(5), "it waited for {:?}", start.elapsed());
@@ -53,21 +53,15 @@ fn servers_killed_while_they_hold_a_key_leave_nothing_that_stops_the_next() {
     for _ in 0..5 {
         let server = TlsServer::of_key_file(&device);
         let _ = server.handshake().ok();
-        assert_ne!(handles(&device), "", "it holds its key");
+        assert_ne!(device.left_at_the_tpm(), "", "it holds its key");
         let _ = device.run(&["kill", "-KILL", &server.process_id().to_string()]).ok();
         drop(server);
     }
     let _ = sign(&device, "server.pem", "signature").run().ok();
-    assert_eq!(handles(&device), "", "whoever comes next tidies up");
+    assert_eq!(device.left_at_the_tpm(), "", "whoever comes next tidies up");
     let token = Token::new(&device, "gateway", "123456");
     token.generate("rsa:2048", "rsa", "01");
     let _ = sign(&device, &token.uri("rsa"), "signature").run().ok();
-}
-
-/// What is loaded in the TPM: objects and sessions.
-fn handles(device: &Device) -> String {
-    let kinds = ["handles-transient", "handles-loaded-session"];
-    kinds.map(|kind| device.run(&["tpm2_getcap", kind]).ok().stdout()).concat()
 }
 
 fn sign(device: &Device, key: &str, signature: &str) -> Command {

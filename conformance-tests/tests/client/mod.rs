@@ -122,15 +122,11 @@ impl Client {
 
     /// Waits for the TPM to be empty, as it is to be soon after the last use. Nobody is between who could clean up.
     pub(crate) fn assert_nothing_is_left_at_the_tpm(device: &Device) {
-        let left = || {
-            let kinds = ["handles-transient", "handles-loaded-session", "handles-saved-session"];
-            kinds.map(|kind| device.run(&["tpm2_getcap", kind]).ok().stdout()).concat()
-        };
         let deadline = Instant::now() + PATIENCE;
-        while !left().is_empty() && Instant::now() < deadline {
+        while !device.left_at_the_tpm().is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(50));
         }
-        assert_eq!(left(), "");
+        assert_eq!(device.left_at_the_tpm(), "");
     }
 }
 
