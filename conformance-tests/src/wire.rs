@@ -46,6 +46,7 @@ struct State {
     harms: Mutex<Vec<(Option<u32>, usize, Harm)>>,
     /// How many more times as long as the TPM takes for a command it takes over this wire.
     delay: AtomicU32,
+    harmed: AtomicU32,
 }
 
 impl Wire {
@@ -113,6 +114,12 @@ impl Wire {
     /// Does no more harm.
     pub fn heal(&self) {
         self.state.harms().clear();
+        self.state.harmed.store(0, Ordering::Relaxed);
+    }
+
+    /// How many commands something became of since it was made or healed.
+    pub fn harmed(&self) -> u32 {
+        self.state.harmed.load(Ordering::Relaxed)
     }
 
     /// Has each command take so many times as long as the TPM takes.
@@ -150,6 +157,7 @@ impl State {
         let code = u32::from_be_bytes(command[6..10].try_into().expect("four bytes"));
         let mut harms = self.harms();
         let place = harms.iter().position(|(command, _, _)| command.is_none_or(|command| command == code))?;
+        self.harmed.fetch_add(1, Ordering::Relaxed);
         let (_, times, harm) = &mut harms[place];
         *times -= 1;
         let (over, harm) = (*times == 0, harm.clone());

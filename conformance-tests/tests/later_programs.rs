@@ -7,7 +7,7 @@ use conformance_tests::{Device, Hold, Output, Pki, Run as _, Server, Token, free
 const PIN: &str = "123456";
 
 #[test]
-#[ignore = "curl 8.11 and later: conformance-tests/debian13 runs this"]
+#[ignore = "curl 8.12 and later: conformance-tests/debian13 runs this"]
 fn curl_takes_uris_with_key_type_prov() {
     let device = Device::with_hold(Hold::Default);
     let pki = Pki::new(&device);

@@ -149,6 +149,25 @@ fn a_resource_manager_that_is_started_again_is_not_noticed() {
 }
 
 #[test]
+fn a_tpm_that_stands_still_behind_a_resource_manager_is_not_waited_for_for_ever() {
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    let _manager = ResourceManager::start(&device);
+    device.configure("timeout_ms = 300\n");
+    let raw = Raw::load(&device);
+    let signer = Signer::new(&raw);
+    let tpm = device.tpm_process_id().to_string();
+    for _ in 0..3 {
+        signer.sign();
+        let _ = device.run(&["kill", "-STOP", &tpm]).ok();
+        assert_eq!(signer.try_sign(), Err(CKR_DEVICE_REMOVED));
+        let _ = device.run(&["kill", "-CONT", &tpm]).ok();
+        signer.sign();
+    }
+    forks::assert_no_attack(&device);
+}
+
+#[test]
 fn a_process_idles_logged_in_while_another_signs_again_and_again() {
     let device = Device::with_hold(Hold::Default);
     Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");

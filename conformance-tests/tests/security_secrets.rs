@@ -7,8 +7,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
-use conformance_tests::{Device, SO_PIN, Token};
+use conformance_tests::{Device, Harm, SO_PIN, Token};
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
@@ -118,16 +119,23 @@ int main(int count, char **words) {
 "#;
 
 #[test]
-fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
+fn no_secret_is_in_a_core_dump_during_a_login_after_it_or_after_logout() {
     let device = Device::new();
     let token = Token::new(&device, "gateway", FIRST_PIN);
     token.generate("EC:prime256v1", "ec", "01");
     device.write("client.c", CLIENT);
     let _ = device.run(&["cc", "-O1", "-w", "-o", "client", "client.c"]).ok();
+    let wire = device.wire();
+    device.use_tcti(wire.tcti());
+    wire.harm("Unseal", 1, Harm::Late(Duration::from_secs(3)));
     let mut command = device.command("./client");
     let mut client = command.arg(device.module()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut stdin, mut stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
     stdin.write_all(FIRST_PIN.as_bytes()).unwrap();
+    while wire.harmed() == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let during = core_dump(&device, client.id());
     let mut dumps = Vec::new();
     for stage in ["i", "s", "o"] {
         let mut reached = [0];
@@ -160,7 +168,13 @@ fn no_secret_is_in_a_core_dump_while_logged_in_or_after() {
             }
         }
     }
-    println!("{} secrets, three stages", wanted.len());
+    // While C_Login waits for the TPM the client has the PIN, which shows that the search finds what is there.
+    assert!(found(&during, FIRST_PIN.as_bytes()), "the client's own PIN");
+    for (name, value) in &wanted[2..] {
+        assert!(!found(&during, value), "the {name} is in the core dump during the login");
+    }
+    let derived = found(&during, &wanted[1].1);
+    println!("{} secrets, four stages; {} in the dump during the login: {derived}", wanted.len(), wanted[1].0);
 }
 
 /// A stretch of a process's memory that it may write.

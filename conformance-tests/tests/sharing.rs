@@ -48,6 +48,16 @@ fn a_server_that_idles_holds_nothing_and_keeps_nobody_waiting() {
 }
 
 #[test]
+fn an_idle_process_lets_go_however_long_it_would_hold_a_tpm_of_its_own() {
+    let device = Device::with_hold(Hold::Default);
+    device.configure("hold_ms = 600000\npatience_ms = 20000\n");
+    let server = TlsServer::of_key_file(&device);
+    let _ = server.handshake().ok();
+    let _ = sign(&device, "server.pem", "signature").run().ok();
+    let _ = server.handshake().ok();
+}
+
+#[test]
 fn servers_killed_while_they_hold_a_key_leave_nothing_that_stops_the_next() {
     let device = Device::new();
     for _ in 0..5 {

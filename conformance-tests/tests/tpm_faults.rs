@@ -5,7 +5,7 @@ mod raw;
 use std::ptr::null_mut;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conformance_tests::{Device, Harm, Token, Wire};
 use cryptoki_sys::*;
@@ -78,10 +78,15 @@ fn a_tpm_that_asks_for_a_command_again_gets_it_again() {
         wire.heal();
         call!(raw, C_Logout(signer.session)).unwrap();
     }
-    // One that asks for ever is given up some time.
+    // One that asks for ever is given up some time, and left alone in between.
     signer.login(PIN).unwrap();
+    wire.heal();
     wire.harm("Sign", usize::MAX, Harm::Answer(0x922));
+    let start = Instant::now();
     assert_eq!(signer.sign(), Err(CKR_DEVICE_ERROR));
+    let (asked, taken) = (wire.harmed(), start.elapsed());
+    assert!((10..=100).contains(&asked) && taken > asked * Duration::from_millis(10), "{asked} times in {taken:?}");
+    println!("a TPM that says TPM_RC_RETRY for ever was asked {asked} times in {taken:?}");
     wire.heal();
     signer.sign().unwrap();
 }
@@ -99,7 +104,14 @@ fn a_full_tpm_is_cleaned_up_and_a_locked_one_is_called_locked() {
             signer.end();
         }
     }
+    // One that stays full is given up some time.
     let signer = Signer::start(&raw);
+    wire.heal();
+    wire.harm("Load", usize::MAX, Harm::Answer(0x902));
+    assert_eq!(signer.login(PIN), Err(CKR_DEVICE_MEMORY));
+    assert!((2..=10).contains(&wire.harmed()), "{} times", wire.harmed());
+    println!("a TPM that says TPM_RC_OBJECT_MEMORY for ever was asked {} times", wire.harmed());
+    wire.heal();
     wire.harm("Unseal", 1, Harm::Answer(0x921));
     assert_eq!(signer.login(PIN), Err(CKR_PIN_LOCKED));
     signer.login(PIN).unwrap();

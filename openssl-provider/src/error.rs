@@ -74,9 +74,11 @@ pub(crate) fn reason(error: &Error) -> Reason {
         Error::PinLength | Error::PinNotInitialized | Error::NotLoggedIn | Error::PinKindFixed => Reason::PinNeeded,
         Error::TpmUnavailable { .. } | Error::TpmBusy { .. } => Reason::TpmUnavailable,
         Error::TpmReplaced { .. } => Reason::TpmReplaced,
-        Error::Tpm { .. } | Error::TpmResponseForged { .. } | Error::StorageRootKey(_) | Error::TpmFull => {
-            Reason::TpmFailed
-        }
+        Error::Tpm { .. }
+        | Error::TpmResponseForged { .. }
+        | Error::StorageRootKey(_)
+        | Error::TpmOutOfMemory { .. }
+        | Error::TpmFull => Reason::TpmFailed,
         Error::StoreReadOnly(_) | Error::Store { .. } | Error::ObjectCorrupt { .. } => Reason::Store,
         Error::NotFound(_) | Error::TokenNotFound(_) => Reason::NotFound,
         Error::Config(_) => Reason::Configuration,

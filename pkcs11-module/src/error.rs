@@ -44,7 +44,7 @@ fn return_value(error: &keyrivet_core::Error) -> CK_RV {
         | Core::TpmResponseForged { .. }
         | Core::StorageRootKey(_)
         | Core::ObjectCorrupt { .. } => CKR_DEVICE_ERROR,
-        Core::TpmFull => CKR_DEVICE_MEMORY,
+        Core::TpmFull | Core::TpmOutOfMemory { .. } => CKR_DEVICE_MEMORY,
         Core::StoreReadOnly(_) => CKR_TOKEN_WRITE_PROTECTED,
         Core::Store { source, .. } => match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => CKR_DEVICE_MEMORY,

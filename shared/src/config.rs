@@ -27,7 +27,8 @@ pub struct Config {
     pub lock_dir: Option<PathBuf>,
     /// How long connection, session and key stay held after the last use.
     pub hold: Duration,
-    /// How long they stay held in all on a TPM without resource manager, so that other processes get their turn.
+    /// How long they stay held in all on a TPM without resource manager, where other processes wait for their turn, and after
+    /// the last use at most.
     pub hold_at_most: Duration,
     /// Longest wait for the TPM's answer to one command.
     pub timeout: Duration,

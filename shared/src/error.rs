@@ -53,6 +53,13 @@ pub enum Error {
         /// TPM 2.0 Part 3 name of the command.
         command: &'static str,
     },
+    /// The TPM has no room for another loaded key or session, also after what we could do about it.
+    TpmOutOfMemory {
+        /// TPM 2.0 Part 3 name of the command.
+        command: &'static str,
+        /// The response code, as in TPM 2.0 Part 2, 6.6.3.
+        code: u32,
+    },
     /// The TPM has no room for another persistent key.
     TpmFull,
     /// The storage root key cannot be made or used; the text says which command would help.
@@ -134,6 +141,12 @@ impl fmt::Display for Error {
             Self::TpmResponseForged { command } => {
                 write!(f, "the response to TPM2_{command} was not authenticated by the TPM: something on the way changed it")
             }
+            Self::TpmOutOfMemory { command, code } => write!(
+                f,
+                "TPM2_{command} failed with 0x{code:03x}: the TPM has no room, as other programs hold keys or sessions in it \
+                 (tpm2_getcap handles-transient, handles-loaded-session); end them, or have everybody use a resource manager \
+                 (/dev/tpmrm0)"
+            ),
             Self::TpmFull => f.write_str(
                 "the TPM has no room for another persistent key: remove one (tpm2_getcap handles-persistent lists them), or leave this one in its file",
             ),

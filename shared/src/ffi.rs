@@ -31,19 +31,21 @@ pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: e
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
-/// This process's id, for one system call per process.
+/// What tells this process from those that it descends from, whose memory it has. Their process ids come again some time, and
+/// in other namespaces at once; these numbers do not.
 ///
-/// It is kept in a page that the kernel gives to a forked child filled with zeros, however it was forked (Linux 4.14; older
-/// ones are asked each time). A child of `vfork` shares our memory: it counts as its parent until it executes a program.
-pub(crate) fn process_id() -> u32 {
+/// It is kept in a page that the kernel gives to a forked child filled with zeros, however it was forked (Linux 4.14; for older
+/// ones it is the process id). A child of `vfork` shares our memory: it counts as its parent until it executes a program.
+pub(crate) fn process_number() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
     let Some(kept) = page_wiped_on_fork() else { return std::process::id() };
-    match kept.load(Ordering::Relaxed) {
+    match kept.load(Ordering::SeqCst) {
         0 => {
-            let id = std::process::id();
-            kept.store(id, Ordering::Relaxed);
-            id
+            // Counted before it is kept, so that no child comes to count from less.
+            let next = LAST.fetch_add(1, Ordering::SeqCst) + 1;
+            kept.compare_exchange(0, next, Ordering::SeqCst, Ordering::SeqCst).map_or_else(|quicker| quicker, |_| next)
         }
-        id => id,
+        number => number,
     }
 }
 
@@ -226,5 +228,37 @@ impl<const N: usize> Drop for LockedPage<N> {
     fn drop(&mut self) {
         self.zeroize();
         unmap(self.0.cast(), N);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a forked child makes of this, up to 255.
+    fn in_child(work: impl FnOnce() -> u32) -> u32 {
+        // SAFETY: the child calls what takes no lock, and ends.
+        match unsafe { libc::fork() } {
+            0 => {
+                let code = work();
+                // SAFETY: never returns.
+                unsafe { libc::_exit(code as i32) }
+            }
+            child => {
+                let mut status = 0;
+                // SAFETY: our own child, and a place for its status.
+                unsafe { libc::waitpid(child, &mut status, 0) };
+                libc::WEXITSTATUS(status) as u32
+            }
+        }
+    }
+
+    #[test]
+    fn no_process_has_the_number_of_one_that_it_descends_from() {
+        let ours = process_number();
+        assert_eq!(process_number(), ours);
+        assert_eq!(in_child(process_number), ours + 1);
+        assert_eq!(in_child(|| in_child(process_number)), ours + 1, "its parent never asked");
+        assert_eq!(in_child(|| process_number() + in_child(process_number)), 2 * ours + 3);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io::Write as _;
-use std::sync::OnceLock;
+
+use once_cell::race::OnceBox;
 
 use crate::environment::variable;
 
@@ -22,7 +23,7 @@ const ALL: &str = "all";
 
 /// Which of [`TOPICS`] are wanted.
 fn wanted() -> &'static [bool; TOPICS.len()] {
-    static WANTED: OnceLock<[bool; TOPICS.len()]> = OnceLock::new();
+    static WANTED: OnceBox<[bool; TOPICS.len()]> = OnceBox::new();
     WANTED.get_or_init(|| {
         let text = variable("KEYRIVET_LOG").unwrap_or_default();
         let words: Vec<_> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -32,7 +33,7 @@ fn wanted() -> &'static [bool; TOPICS.len()] {
             let names = TOPICS.map(|(_, name)| name).join(", ");
             print(format_args!("KEYRIVET_LOG: there is no '{word}': it can be {names} or {ALL}"));
         }
-        TOPICS.map(|(_, name)| words.iter().any(|word| *word == name || *word == ALL))
+        Box::new(TOPICS.map(|(_, name)| words.iter().any(|word| *word == name || *word == ALL)))
     })
 }
 

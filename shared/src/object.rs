@@ -456,3 +456,15 @@ mod one_line {
         Some(plain)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_memory_is_not_shown() {
+        let secret = SecretMaterial::Memory { value: Zeroizing::new(vec![0xa7; 16]), local: true };
+        let shown = format!("{secret:?} {secret:#x?}");
+        assert!(shown.contains("Memory") && !shown.contains("167") && !shown.contains("a7"), "{shown}");
+    }
+}

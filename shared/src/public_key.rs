@@ -7,6 +7,7 @@ use rsa::rand_core::RngCore as _;
 use rsa::traits::PublicKeyParts as _;
 use rsa::{BigUint, Pkcs1v15Encrypt, RsaPublicKey};
 use spki::{AlgorithmIdentifierOwned, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
+use zeroize::Zeroizing;
 
 use crate::algorithm::{Curve, EncryptionScheme, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
@@ -250,14 +251,14 @@ impl PublicKey {
                 key.encrypt(random, Pkcs1v15Encrypt, clear).map_err(too_long)
             }
             EncryptionScheme::RsaOaep { hash, mgf_hash, label } => {
-                let mut seed = vec![0; hash.digest_length()];
+                let mut seed = Zeroizing::new(vec![0; hash.digest_length()]);
                 random.try_fill_bytes(&mut seed).map_err(|error| Error::malformed("random numbers", error))?;
                 let block = rsa_padding::oaep_block(clear, *hash, *mgf_hash, label, &seed, key.size())?;
                 self.encrypt(&EncryptionScheme::RsaRaw, &block)
             }
             EncryptionScheme::RsaRaw => {
-                let number = BigUint::from_bytes_be(clear);
-                if clear.len() > key.size() || number >= *key.n() {
+                let number = Zeroizing::new(BigUint::from_bytes_be(clear));
+                if clear.len() > key.size() || *number >= *key.n() {
                     return Err(Error::DataInvalid("more than this key encrypts at once".into()));
                 }
                 let block = rsa::hazmat::rsa_encrypt(&key, &number).map_err(too_long)?;

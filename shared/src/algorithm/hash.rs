@@ -1,6 +1,8 @@
 //! The one table of hashes, and digests in software.
 
 use der::asn1::ObjectIdentifier;
+use sha2::digest::FixedOutputReset;
+use sha2::digest::core_api::BlockSizeUser;
 
 use super::oid;
 
@@ -177,17 +179,28 @@ pub struct Digest(Box<dyn Running>);
 /// What is asked of every hash.
 trait Running: Send + Sync {
     fn update(&mut self, data: &[u8]);
-    fn finish(self: Box<Self>) -> Vec<u8>;
+    /// Gives the digest and starts anew.
+    fn finish(&mut self) -> Vec<u8>;
+    /// Forgets what was added.
+    fn wipe(&mut self);
     fn boxed_clone(&self) -> Box<dyn Running>;
 }
 
-impl<H: sha2::Digest + Clone + Send + Sync + 'static> Running for H {
+impl<H: sha2::Digest + FixedOutputReset + BlockSizeUser + Clone + Send + Sync + 'static> Running for H {
     fn update(&mut self, data: &[u8]) {
         sha2::Digest::update(self, data);
     }
 
-    fn finish(self: Box<Self>) -> Vec<u8> {
-        self.finalize().to_vec()
+    fn finish(&mut self) -> Vec<u8> {
+        self.finalize_reset().to_vec()
+    }
+
+    fn wipe(&mut self) {
+        sha2::Digest::reset(self);
+        // That leaves the last block where it was. A whole one would pass it by.
+        sha2::Digest::update(self, [0]);
+        sha2::Digest::update(self, vec![0; H::block_size() - 1]);
+        sha2::Digest::reset(self);
     }
 
     fn boxed_clone(&self) -> Box<dyn Running> {
@@ -213,7 +226,14 @@ impl Digest {
     }
 
     /// The digest of everything added.
-    pub fn finish(self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
         self.0.finish()
+    }
+}
+
+/// What is hashed may be secret.
+impl Drop for Digest {
+    fn drop(&mut self) {
+        self.0.wipe();
     }
 }

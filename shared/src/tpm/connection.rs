@@ -1,7 +1,6 @@
 //! A connection to the TPM and what it holds for a burst of uses: our turn, a session, a loaded key.
 
-use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::device;
@@ -35,7 +34,6 @@ pub(crate) struct Connection {
     started: Instant,
     /// Set where no resource manager keeps processes apart. Dropped last: the TPM is clean by then.
     turn: Option<Turn>,
-    descriptors: [RawFd; 3],
 }
 
 struct HeldSession {
@@ -64,12 +62,7 @@ impl Connection {
             false => Some(Turn::wait(config)?),
         };
         let sapi = Sapi::open(config)?;
-        let [first, second] = turn.as_ref().map_or([-1; 2], Turn::descriptors);
-        let descriptors = [sapi.descriptor().unwrap_or(-1), first, second];
-        sapi.descriptor().inspect(|&descriptor| crate::ffi::close_on_exec(descriptor));
-        descriptors.iter().for_each(|&descriptor| register(descriptor));
-        let mut this =
-            Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn, descriptors };
+        let mut this = Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn };
         if this.turn.as_ref().is_some_and(|turn| turn.untidy) {
             // What goes wrong here goes wrong again in what we came for, which says so.
             let flushed = this.flush_everything();
@@ -98,8 +91,8 @@ impl Connection {
         Some(self)
     }
 
-    /// Runs an operation, and once more where what is held is gone, or the TPM has no room: what killed processes left is flushed where nobody else
-    /// does that, and over a resource manager others are waited for, who hold sessions for moments only.
+    /// Runs an operation, and again where what is held is gone, or the TPM has no room: what killed processes left is flushed
+    /// where nobody else does that, and over a resource manager others are waited for, who hold sessions for moments only.
     pub(super) fn run<T>(&mut self, operation: &mut impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         let held = self.holds_something();
         let mut result = operation(self);
@@ -120,7 +113,12 @@ impl Connection {
             std::thread::sleep(Duration::from_millis(pause));
             result = operation(self);
         }
-        result
+        result.map_err(|error| match error {
+            Error::Tpm { command, code } if response::is_out_of_memory(&error) => {
+                Error::TpmOutOfMemory { command, code }
+            }
+            other => other,
+        })
     }
 
     /// Whether a key or a session is held.
@@ -219,8 +217,13 @@ impl Drop for Connection {
         // Nothing to begin any more, at the end.
         self.sapi.meanwhile = None;
         self.flush_held();
-        self.descriptors.iter().for_each(|&descriptor| unregister(descriptor));
     }
+}
+
+/// How long what is held is kept after its last use. Where no resource manager gives others what they need it keeps them
+/// waiting, as a use does.
+pub(super) fn hold(config: &Config) -> Duration {
+    if is_managed(&config.tcti) { config.hold } else { config.hold.min(config.hold_at_most) }
 }
 
 /// Whether a resource manager stands between us and the TPM.
@@ -229,41 +232,13 @@ fn is_managed(tcti: &str) -> bool {
     by_kernel || tcti == "tabrmd" || tcti.starts_with("tabrmd:")
 }
 
-/// Descriptors that a forked child closes: what it inherits of our connections would hold our lock and our objects.
-static INHERITABLE: [AtomicI32; 24] = [const { AtomicI32::new(-1) }; 24];
-
-fn register(descriptor: RawFd) {
-    if descriptor >= 0 {
-        let place =
-            |slot: &&AtomicI32| slot.compare_exchange(-1, descriptor, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        // With no place left the child keeps the descriptor, which costs patience, not correctness.
-        let _ = INHERITABLE.iter().find(place);
-    }
-}
-
-fn unregister(descriptor: RawFd) {
-    if descriptor >= 0 {
-        let place =
-            |slot: &&AtomicI32| slot.compare_exchange(descriptor, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        let _ = INHERITABLE.iter().find(place);
-    }
-}
-
-extern "C" fn close_in_child() {
-    fork::after_fork_in_child();
-    for slot in &INHERITABLE {
-        let descriptor = slot.swap(-1, Ordering::Relaxed);
-        if descriptor >= 0 {
-            crate::ffi::close_inherited(descriptor);
-        }
-    }
-}
-
-/// Registers what must happen at exit and after fork, once per process image.
+/// Registers what must happen at exit and at forks, once per process image. To do it twice, in a child that was forked
+/// meanwhile, does no harm; to wait for a thread that it does not have would.
 pub(super) fn register_process_hooks(at_exit: extern "C" fn()) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.load(Ordering::Acquire) {
         crate::ffi::at_exit(at_exit);
-        crate::ffi::at_fork(fork::before_fork, fork::after_fork_in_parent, close_in_child);
-    });
+        crate::ffi::at_fork(fork::before_fork, fork::after_fork_in_parent, fork::after_fork_in_child);
+        DONE.store(true, Ordering::Release);
+    }
 }

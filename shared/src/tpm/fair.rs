@@ -57,23 +57,36 @@ impl<T> FairMutex<T> {
         self.admitted()
     }
 
-    /// Waits for it, but not for ever.
+    /// Waits for it, but not for ever; ahead of those who do.
     pub(super) fn try_lock_for(&self, patience: Duration) -> Option<FairGuard<'_, T>> {
-        const PAUSE: Duration = Duration::from_millis(1);
         let deadline = Instant::now() + patience;
-        loop {
-            let mut door = self.door.try_lock_for(patience)?;
-            if !door.busy {
-                door.busy = true;
-                drop(door);
-                return Some(self.admitted());
-            }
+        let mut door = self.door.try_lock_for(patience)?;
+        if !door.busy {
+            door.busy = true;
             drop(door);
-            if Instant::now() >= deadline {
-                return None;
-            }
-            std::thread::sleep(PAUSE);
+            return Some(self.admitted());
         }
+        let waiter = Arc::new(Waiter::default());
+        door.queue.push_front(waiter.clone());
+        drop(door);
+        let mut admitted = waiter.admitted.lock();
+        while !*admitted && Instant::now() < deadline {
+            admitted = waiter.changed.wait_until(admitted, deadline);
+        }
+        drop(admitted);
+        let mut door = self.door.lock();
+        if let Some(place) = door.queue.iter().position(|other| Arc::ptr_eq(other, &waiter)) {
+            door.queue.remove(place);
+            return None;
+        }
+        drop(door);
+        // Our turn has come, be it at the last moment.
+        let mut admitted = waiter.admitted.lock();
+        while !*admitted {
+            admitted = waiter.changed.wait(admitted);
+        }
+        drop(admitted);
+        Some(self.admitted())
     }
 
     fn admitted(&self) -> FairGuard<'_, T> {
@@ -113,7 +126,7 @@ impl<T> DerefMut for FairGuard<'_, T> {
 mod tests {
     use super::*;
     use std::sync::Barrier;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::thread::{scope, sleep};
 
     #[test]
@@ -141,6 +154,25 @@ mod tests {
         let (least, most) = (*counts.iter().min().unwrap(), *counts.iter().max().unwrap());
         // Each starts when the system lets it.
         assert!(least * 2 >= most, "{counts:?}");
+    }
+
+    #[test]
+    fn a_patient_try_comes_ahead_of_those_who_wait_without_end() {
+        let (lock, tried) = (FairMutex::<u64>::default(), AtomicBool::new(false));
+        scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !tried.load(Ordering::Relaxed) {
+                        *lock.lock() += 1;
+                        sleep(Duration::from_micros(300));
+                    }
+                });
+            }
+            for _ in 0..20 {
+                assert!(lock.try_lock_for(Duration::from_secs(60)).is_some());
+            }
+            tried.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -3,16 +3,18 @@
 //! libtss2 opens the connection to a software TPM for each command, and that TPM serves one connection after the other: a
 //! child that inherited one would keep everybody waiting, its own parent first. So a fork waits for the exchange that is
 //! under way, be it our own reaper's, and exchanges wait for the fork. Over a TPM device, whose descriptor a child can close,
-//! nobody waits.
+//! a fork waits for no command: only for a device that is being opened or closed.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 static EXCHANGES: AtomicU32 = AtomicU32::new(0);
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// Longest wait of a fork: it may happen in a signal handler, within an exchange.
+/// Longest wait of a fork, which may happen in a signal handler, within an exchange; and for one, of which a handler of the
+/// host's may use the TPM.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -22,9 +24,10 @@ pub(super) struct Exchange(());
 impl Exchange {
     /// Begins one; where the process is about to fork, after that.
     pub(super) fn begin() -> Self {
+        let mut deadline = None;
         loop {
             EXCHANGES.fetch_add(1, SeqCst);
-            if FORKS.load(SeqCst) == 0 {
+            if FORKS.load(SeqCst) == 0 || Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + PATIENCE) {
                 return Self(());
             }
             end_exchange();
@@ -57,9 +60,36 @@ pub(super) extern "C" fn after_fork_in_parent() {
 }
 
 /// Only this thread is left.
-pub(super) fn after_fork_in_child() {
+pub(super) extern "C" fn after_fork_in_child() {
     FORKS.store(0, SeqCst);
     EXCHANGES.store(0, SeqCst);
+    for slot in &INHERITABLE {
+        let descriptor = slot.swap(-1, Relaxed);
+        if descriptor >= 0 {
+            crate::ffi::close_inherited(descriptor);
+        }
+    }
+}
+
+/// Descriptors that a forked child closes: what it inherits of our connections would hold our lock and our objects.
+static INHERITABLE: [AtomicI32; 24] = [const { AtomicI32::new(-1) }; 24];
+
+/// A descriptor that a forked child closes, for as long as this is kept. To be dropped before the descriptor is closed, or a
+/// child would close what has its number next.
+pub(super) struct ClosedInChild(RawFd);
+
+impl ClosedInChild {
+    /// Takes note of it. With no place left the child keeps the descriptor, which costs patience, not correctness.
+    pub(super) fn new(descriptor: RawFd) -> Self {
+        let _ = INHERITABLE.iter().find(|slot| slot.compare_exchange(-1, descriptor, Relaxed, Relaxed).is_ok());
+        Self(descriptor)
+    }
+}
+
+impl Drop for ClosedInChild {
+    fn drop(&mut self) {
+        let _ = INHERITABLE.iter().find(|slot| slot.compare_exchange(self.0, -1, Relaxed, Relaxed).is_ok());
+    }
 }
 
 #[cfg(test)]

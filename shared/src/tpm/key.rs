@@ -428,11 +428,11 @@ impl Connection {
         let digest = area.name_hash.digest(&[&approved, &reference[2..]].concat());
         let signer = self.sapi.load_external(public, super::object::OWNER)?;
         let ticket = self.sapi.verify_signature((signer, &area.name), &digest, signature);
-        self.sapi.flush_context(signer)?;
-        let ticket = ticket.map_err(|error| match response::is_wrong_signature(&error) {
-            true => Error::PolicyFailed("the key's policy does not allow this now: nobody has signed it".into()),
-            false => error,
-        })?;
+        let ticket =
+            self.sapi.flush_after(signer, ticket).map_err(|error| match response::is_wrong_signature(&error) {
+                true => Error::PolicyFailed("the key's policy does not allow this now: nobody has signed it".into()),
+                false => error,
+            })?;
         self.sapi.policy_authorize(session, &approved, &reference[2..], &area.name, &ticket)
     }
 }

@@ -1,11 +1,12 @@
 //! The lock by which processes take turns at a TPM that has no resource manager.
 
 use std::fs::{DirBuilder, File, Permissions};
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::fork::ClosedInChild;
 use crate::config::Config;
 use crate::environment::variable;
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ const PAUSES: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis
 ///
 /// During the turn there is a byte in the TPM's own file. Whoever finds one there comes after a process that was killed.
 pub(crate) struct Turn {
+    // A child that kept them would keep the lock after we are killed.
+    _closed_in_child: [ClosedInChild; 2],
     turn: File,
     turnstile: File,
     /// Whether something may be left at the TPM that is nobody's any more.
@@ -34,11 +37,10 @@ impl Turn {
     pub(crate) fn wait(config: &Config) -> Result<Self> {
         let name = crate::hex::encode(&crate::algorithm::HashAlgorithm::Sha256.digest(config.tcti.as_bytes())[..8]);
         let directory = directory_for(config.lock_dir.as_deref())?;
-        let mut this = Self {
-            turn: open(&directory.join(format!("{name}.lock")))?,
-            turnstile: open(&directory.join(format!("{name}.next")))?,
-            untidy: true,
-        };
+        let turn = open(&directory.join(format!("{name}.lock")))?;
+        let turnstile = open(&directory.join(format!("{name}.next")))?;
+        let closed_in_child = [&turn, &turnstile].map(|file| ClosedInChild::new(file.as_raw_fd()));
+        let mut this = Self { _closed_in_child: closed_in_child, turn, turnstile, untidy: true };
         let deadline = Instant::now() + config.patience;
         wait_for(&this.turnstile, deadline)?;
         let taken = wait_for(&this.turn, deadline);
@@ -57,11 +59,6 @@ impl Turn {
             flock::unlock(&self.turnstile);
         }
         !free
-    }
-
-    /// Its descriptors, which a forked child must close, or the lock would outlive us.
-    pub(crate) fn descriptors(&self) -> [RawFd; 2] {
-        [self.turn.as_raw_fd(), self.turnstile.as_raw_fd()]
     }
 }
 

@@ -69,7 +69,7 @@ impl Tpm {
         if links.is_empty() {
             connection::register_process_hooks(release_at_exit);
         }
-        let burst = Arc::new(Burst::new(self.config.hold));
+        let burst = Arc::new(Burst::new(connection::hold(&self.config)));
         let link = Arc::new(Link { config: self.config.clone(), burst, paddings: Mutex::default() });
         links.push(link.clone());
         link

@@ -161,8 +161,7 @@ impl Connection {
             })?;
         // Its Name counts in sessions only.
         let persisted = self.sapi.evict_control((transient, &[]), &mut Auth::Empty, SRK_HANDLE);
-        self.sapi.flush_context(transient)?;
-        match persisted {
+        match self.sapi.flush_after(transient, persisted) {
             Ok(()) => Srk::from_public(public),
             // Another process was faster.
             Err(_) => self.find_srk()?.ok_or_else(|| advice("it cannot be stored there")),
@@ -315,8 +314,7 @@ impl Connection {
             true => Error::PinIncorrect,
             false => error,
         });
-        self.sapi.flush_context(handle)?;
-        result
+        self.sapi.flush_after(handle, result)
     }
 
     /// Makes an object under `parent`, by a template, with this authValue. The object is a key: the TPM makes it.
@@ -381,8 +379,7 @@ impl Connection {
         let name = key.public_area()?.name;
         let transient = self.sapi.load(srk.named(), &mut Auth::Empty, &key.public, &key.private)?;
         let placed = self.evict(srk, (transient, &name), handle, owner);
-        self.sapi.flush_context(transient)?;
-        match placed {
+        match self.sapi.flush_after(transient, placed) {
             Ok(()) => Ok(true),
             // It may be this key: over a connection that broke, the first answer was lost.
             Err(error) if response::is_taken(&error) => self.holds(handle, &name),
@@ -435,8 +432,7 @@ impl Connection {
                         .and_then(|area| operation(self, &ReadyParent { handle, area: Some(&area), auth: &[] })),
                     false => operation(self, &ReadyParent { handle, area: None, auth: &[] }),
                 };
-                self.sapi.flush_context(handle)?;
-                result
+                self.sapi.flush_after(handle, result)
             }
         }
     }
@@ -480,8 +476,7 @@ impl Connection {
         }
         let (handle, public) = self.create_parent(NULL, &[], &template::storage_primary(false)?)?;
         let result = PublicArea::parse(&public).and_then(|area| operation(self, (handle, &area)));
-        self.sapi.flush_context(handle)?;
-        result
+        self.sapi.flush_after(handle, result)
     }
 
     pub(super) fn flush_key(&mut self) -> Result<()> {

@@ -302,7 +302,7 @@ fn kdfe(
     while derived.len() < length {
         counter += 1;
         let input = Zeroizing::new([&counter.to_be_bytes(), z, label, party_u, party_v].concat());
-        derived.extend_from_slice(&hash.digest(&input));
+        derived.extend_from_slice(&Zeroizing::new(hash.digest(&input)));
     }
     derived.truncate(length);
     derived

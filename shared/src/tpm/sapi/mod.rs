@@ -28,7 +28,7 @@ use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::device;
-use super::fork::Exchange;
+use super::fork::{ClosedInChild, Exchange};
 use super::response;
 use super::session::{self as hmac_session, Session, session_attribute};
 use super::tabrmd::Manager;
@@ -82,6 +82,7 @@ pub(crate) struct Sapi {
     /// The descriptor behind the connection; `None` where it connects for each command: what a child forked meanwhile inherits
     /// cannot be closed there.
     descriptor: Option<RawFd>,
+    closed_in_child: Option<ClosedInChild>,
     /// Done once, as soon as the TPM works on a command: it costs no time then.
     pub(super) meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -95,6 +96,7 @@ impl Drop for Sapi {
         let context = self.context();
         // SAFETY: the context was initialised by `open` and is not used after this.
         unsafe { Tss2_Sys_Finalize(context) };
+        self.closed_in_child = None;
         self.tcti = None;
         self.context.zeroize();
     }
@@ -105,10 +107,13 @@ impl Sapi {
     pub(crate) fn open(config: &Config) -> Result<Self> {
         crate::ffi::silence_libtss2();
         let unavailable = |reason| Error::TpmUnavailable { tcti: config.tcti.clone(), reason };
+        let manager = Manager::of(&config.tcti);
+        // No fork until the child knows what to close; but who waits for a manager does not keep forks waiting.
+        let _exchange = manager.is_none().then(Exchange::begin);
         let tcti = if let Some(path) = device::path(&config.tcti) {
             let device = device::open(path).map_err(|error| unavailable(error.to_string()))?;
             Tcti::over(Channel::Device(device))
-        } else if let Some(manager) = Manager::of(&config.tcti) {
+        } else if let Some(manager) = manager {
             Tcti::over(Channel::Socket(manager.connect(config).map_err(unavailable)?))
         } else {
             Tcti::load(&config.tcti).map_err(|code| response::unavailable(config, code))?
@@ -123,7 +128,12 @@ impl Sapi {
         let size = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
         let memory = vec![0_u128; size.div_ceil(16)].into_boxed_slice();
         let descriptor = tcti.descriptor();
-        let mut sapi = Self { tcti: Some(tcti), context: memory, timeout, descriptor, meanwhile: None };
+        let closed_in_child = descriptor.map(|descriptor| {
+            crate::ffi::close_on_exec(descriptor);
+            ClosedInChild::new(descriptor)
+        });
+        let mut sapi =
+            Self { tcti: Some(tcti), context: memory, timeout, descriptor, closed_in_child, meanwhile: None };
         // The version whose layout the bindings have: TSS2_ABI_VERSION_CURRENT.
         let mut version = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
         // SAFETY: the context is zeroed, aligned to 16 bytes and at least as large as told.
@@ -133,11 +143,6 @@ impl Sapi {
 
     fn context(&mut self) -> *mut TSS2_SYS_CONTEXT {
         self.context.as_mut_ptr().cast()
-    }
-
-    /// The descriptor behind the connection, where its TCTI keeps one open and tells it.
-    pub(crate) fn descriptor(&self) -> Option<RawFd> {
-        self.descriptor
     }
 
     /// Sends one command, as often as the TPM asks for it again, and authenticates the response.

@@ -197,6 +197,12 @@ impl Sapi {
         )
     }
 
+    /// Flushes what `result` comes from; a failure of that hides none of the use.
+    pub(crate) fn flush_after<T>(&mut self, handle: u32, result: Result<T>) -> Result<T> {
+        let flushed = self.flush_context(handle);
+        result.and_then(|value| flushed.map(|()| value))
+    }
+
     /// Flushes a transient object or a session.
     pub(crate) fn flush_context(&mut self, handle: u32) -> Result<()> {
         self.command(
