@@ -100,12 +100,18 @@ impl Report {
         self.goals.push(Goal { what: what.into(), wanted: format!("{sign} {limit}"), value, met });
     }
 
-    /// Adds the goal that every row has: no slower than the peers that do the same job.
+    /// Adds the goals that every row has: ours do the job, and no slower than the peers that do it, too.
     pub(crate) fn compare_with_peers(&mut self) {
         // A hundredth is within what two runs of the same thing differ by.
         const NOISE: f64 = 0.01;
         let mut worst: Option<(f64, String)> = None;
         for row in self.rows.iter().filter(|row| !row.informative) {
+            for (who, cell) in &row.cells {
+                if let (true, Cell::Failed(reason)) = (who.is_ours() || *who == Contestant::Limit, cell) {
+                    let what = format!("{}: {} does it ({reason})", row.name, who.title());
+                    self.goals.push(Goal { what, wanted: "yes".into(), value: f64::NAN, met: false });
+                }
+            }
             for (ours, theirs) in Contestant::PEERS {
                 let Some(ratio) = row.ratio(ours, theirs) else { continue };
                 let advantage = if row.better == Better::Higher { ratio } else { 1.0 / ratio };
