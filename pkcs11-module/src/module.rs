@@ -173,11 +173,11 @@ impl Module {
     /// Closes every session with one slot.
     pub(crate) fn close_all_sessions(&self, slot: CK_SLOT_ID) -> Result<()> {
         // The slot first, as it waits for a login under way: other slots' sessions go on meanwhile.
-        let closed = self.slot(slot)?.forget_sessions();
-        let mut sessions = self.sessions.write();
-        for handle in closed {
-            sessions.remove(&handle);
-        }
+        self.slot(slot)?.forget_sessions();
+        // Also those that another thread, which closes them all, is about to remove.
+        self.sessions
+            .write()
+            .retain(|handle, session| session.slot().id() != slot || session.slot().has_session(*handle));
         Ok(())
     }
 }

@@ -76,8 +76,8 @@ impl Session {
     /// Logs in (PKCS#11 3.2, C_Login).
     pub(crate) fn login(&self, user: CK_USER_TYPE, pin: &[u8]) -> Result<()> {
         match user {
-            CKU_USER => self.slot.login(User::User, pin),
-            CKU_SO => self.slot.login(User::SecurityOfficer, pin),
+            CKU_USER => self.slot.login(self.handle, User::User, pin),
+            CKU_SO => self.slot.login(self.handle, User::SecurityOfficer, pin),
             CKU_CONTEXT_SPECIFIC => self.login_for_operation(pin),
             _ => Err(Error(CKR_USER_TYPE_INVALID)),
         }
@@ -91,7 +91,7 @@ impl Session {
         self.slot.token()?.check_pin(User::User, pin).inspect_err(|error| {
             // "CKR_PIN_LOCKED ... also logs the user out from the token" ("Private key objects").
             if matches!(error, keyrivet_core::Error::PinLocked) {
-                let _ = self.slot.logout();
+                let _ = self.logout();
             }
         })?;
         self.operations().log_in();
@@ -100,7 +100,7 @@ impl Session {
 
     /// Logs out.
     pub(crate) fn logout(&self) -> Result<()> {
-        self.slot.logout()
+        self.slot.logout(self.handle)
     }
 
     /// Sets the user's PIN, as security officer.

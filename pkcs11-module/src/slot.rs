@@ -192,25 +192,29 @@ impl Slot {
         }
     }
 
+    fn require_session(&self, session: CK_SESSION_HANDLE) -> Result<()> {
+        if self.has_session(session) { Ok(()) } else { Err(Error(CKR_SESSION_HANDLE_INVALID)) }
+    }
+
     /// Whether this session is open.
     pub(crate) fn has_session(&self, session: CK_SESSION_HANDLE) -> bool {
         self.shared.lock().sessions.contains_key(&session)
     }
 
-    /// Forgets every session with it, and who was logged in. Returns which sessions those were.
-    pub(crate) fn forget_sessions(&self) -> Vec<CK_SESSION_HANDLE> {
+    /// Forgets every session with it, and who was logged in.
+    pub(crate) fn forget_sessions(&self) {
         let _login = self.login.lock();
         let mut shared = self.shared.lock();
-        let sessions = std::mem::take(&mut shared.sessions);
+        shared.sessions.clear();
         shared.drop_objects(|_, _| false);
         drop(shared);
         self.forget_login();
-        sessions.into_keys().collect()
     }
 
-    /// Logs a user in (PKCS#11 3.2, C_Login).
-    pub(crate) fn login(&self, user: User, pin: &[u8]) -> Result<()> {
+    /// Logs a user in (PKCS#11 3.2, C_Login), by a session that may have been closed meanwhile: without one nobody is logged in.
+    pub(crate) fn login(&self, session: CK_SESSION_HANDLE, user: User, pin: &[u8]) -> Result<()> {
         let _login = self.login.lock();
+        self.require_session(session)?;
         let token = self.token()?;
         match token.logged_in() {
             Some(present) if present == user => return Err(Error(CKR_USER_ALREADY_LOGGED_IN)),
@@ -227,8 +231,9 @@ impl Slot {
     }
 
     /// Logs out (PKCS#11 3.2, C_Logout).
-    pub(crate) fn logout(&self) -> Result<()> {
+    pub(crate) fn logout(&self, session: CK_SESSION_HANDLE) -> Result<()> {
         let _login = self.login.lock();
+        self.require_session(session)?;
         if self.token()?.logged_in().is_none() {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
