@@ -2,30 +2,22 @@
 
 mod forks;
 mod raw;
+mod writers;
 
-use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::ptr::null_mut;
-use std::thread::sleep;
-use std::time::Instant;
 
 use conformance_tests::{Device, Hold, Run as _, SO_PIN, Token, count};
 use cryptoki_sys::*;
 use forks::{Way, child};
-use raw::{Given, P256, Raw, call, flag, number};
+use raw::{Given, P256, PIN, Raw, call, flag, number};
+use writers::{ANEW, Killer, after, labels, named, session, write_with_a_pin};
 
 const WRITERS: usize = 8;
 const READERS: usize = 8;
-
-/// A session of a child's own.
-fn session(raw: &Raw) -> CK_SESSION_HANDLE {
-    call!(raw, C_Initialize(null_mut())).unwrap();
-    raw.open(0)
-}
 
 /// What an object of this name is to hold.
 fn value(name: &str) -> Vec<u8> {
@@ -34,10 +26,6 @@ fn value(name: &str) -> Vec<u8> {
 
 fn data(name: &str) -> [Given; 4] {
     [(CKA_CLASS, number(CKO_DATA)), (CKA_TOKEN, flag(true)), (CKA_LABEL, name.into()), (CKA_VALUE, value(name))]
-}
-
-fn named(name: &str) -> [Given; 1] {
-    [(CKA_LABEL, name.into())]
 }
 
 #[test]
@@ -54,6 +42,7 @@ fn eight_writers_and_eight_readers_see_whole_objects_only() {
             child(Way::Exit, || {
                 let own = session(&raw);
                 for round in 0..rounds {
+                    forks::have_another_minute();
                     let (first, second) = (format!("{writer} {round}"), format!("{writer} {round} changed"));
                     let object = raw.create(own, &data(&first)).unwrap();
                     assert_eq!(raw.find(own, &named(&first)).len(), 1);
@@ -73,6 +62,7 @@ fn eight_writers_and_eight_readers_see_whole_objects_only() {
             child(Way::Exit, || {
                 let own = session(&raw);
                 for _ in 0..rounds {
+                    forks::have_another_minute();
                     // What nobody touches is always found, and by its name.
                     assert_eq!(raw.find(own, &named("stays")).len(), 1);
                     assert_eq!(raw.find(own, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]).len(), 1);
@@ -133,17 +123,12 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
     let device = Device::with_hold(Hold::Default);
     let _token = Token::new(&device, "dev", "");
     let raw = Raw::load(&device);
-    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut reported = BTreeSet::new();
-    // Until a writer has reported so much: the machine may be slow.
-    let mut pace = None;
+    let mut killer = Killer::at_any_time();
+    let mut reported = Vec::new();
     let rounds = count(100, 1000);
     for round in 0..rounds {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let writer = child(Way::Kill, || {
+        reported.extend(killer.kill_amid(|tell| {
             let own = session(&raw);
-            // Each line at once, lest it ends early with its writer.
-            let tell = |word: &str, name: &str| (&theirs).write_all(format!("{word} {name}\n").as_bytes()).unwrap();
             for number in 0.. {
                 let name = format!("{round} {number}");
                 let label = [(CKA_TOKEN, flag(true)), (CKA_LABEL, name.clone().into())];
@@ -159,38 +144,16 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
                     tell("destroyed", &name);
                 }
             }
-        });
-        drop(theirs);
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        let mut reports = BufReader::new(ours).lines().map_while(Result::ok);
-        let started = Instant::now();
-        match pace {
-            Some(pace) => sleep(pace * (chance % 200) as u32 / 100),
-            None => reported.extend(reports.by_ref().take(6)),
-        }
-        pace.get_or_insert_with(|| started.elapsed());
-        writer.kill();
-        reported.extend(reports);
-        writer.join();
+        }));
     }
     // The next one finds everything in order, and puts in order what is not.
     let own = session(&raw);
     raw.generate_ec(own, true);
-    let of_class = |class| {
-        let found = raw.find(own, &[(CKA_CLASS, number(class))]);
-        let labels = found.iter().map(|object| String::from_utf8(raw.get(own, *object, CKA_LABEL).unwrap()).unwrap());
-        labels.filter(|label| !label.is_empty()).collect::<BTreeSet<_>>()
-    };
-    let (private, public) = (of_class(CKO_PRIVATE_KEY), of_class(CKO_PUBLIC_KEY));
+    let [private, public, secret] =
+        [CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY].map(|class| labels(&raw, own, class));
     assert_eq!(private, public, "no half of a pair without the other");
-    let after = |word: &str| {
-        let names = reported.iter().filter_map(|report| report.strip_prefix(word));
-        names.map(|name| name.to_owned()).collect::<BTreeSet<_>>()
-    };
-    let [made, imported, destroying, destroyed] = ["made ", "imported ", "destroying ", "destroyed "].map(after);
-    let secret = of_class(CKO_SECRET_KEY);
+    let [made, imported, destroying, destroyed] =
+        ["made", "imported", "destroying", "destroyed"].map(|word| after(&reported, word));
     let perhaps_there = &secret | &destroying;
     let lost: Vec<_> = made.difference(&private).chain(imported.difference(&perhaps_there)).collect();
     assert!(lost.is_empty(), "{lost:?}");
@@ -208,6 +171,128 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
     assert_tidy(&device, &raw, private.len() + secret.len() + 1);
     call!(raw, C_Finalize(null_mut())).unwrap();
     assert_eq!(device.left_at_the_tpm(), "");
+}
+
+#[test]
+fn writers_of_pins_and_persistent_keys_killed_at_random_leave_one_pin_and_no_orphan() {
+    let device = Device::with_hold(Hold::Default);
+    let mut pin = String::from_utf8(PIN.to_vec()).unwrap();
+    let _ = ["dev", "anew"].map(|label| Token::new(&device, label, &pin));
+    let raw = Raw::load(&device);
+    let (mut killer, mut reported) = (Killer::soon_after(12), Vec::new());
+    let (mut amid, mut set_unreported) = (BTreeMap::new(), 0);
+    let rounds = count(80, 300);
+    for round in 0..rounds {
+        let reports = killer.kill_amid(|tell| write_with_a_pin(&raw, tell, round, &pin));
+        let last = |word: &str| reports.iter().rev().find_map(|report| Some(report.strip_prefix(word)?.to_owned()));
+        let (setting, set) = (last("setting "), last("set "));
+        pin = set.clone().unwrap_or(pin);
+        let unreported = setting.filter(|setting| set.as_ref() != Some(setting));
+        if unreported.as_ref().is_some_and(|setting| is_set(&device, &raw, setting, &pin)) {
+            set_unreported += 1;
+            pin = unreported.unwrap_or(pin);
+        }
+        let latest = reports.last().and_then(|report| report.split(' ').next()).unwrap_or("before all that");
+        *amid.entry(latest.to_owned()).or_insert(0) += 1;
+        reported.extend(reports);
+    }
+    println!("{rounds} writers killed, after these last words: {amid:?}");
+    println!("{} PINs set, and {set_unreported} of which that was not reported", after(&reported, "set").len());
+    let [own, other] = [session(&raw), raw.open(ANEW)];
+    raw.login(own, CKU_USER, pin.as_bytes()).unwrap();
+    let halves = [CKO_PRIVATE_KEY, CKO_PUBLIC_KEY].map(|class| labels(&raw, own, class));
+    let [made, destroying, destroyed] = ["made", "destroying", "destroyed"].map(|word| after(&reported, word));
+    let back: Vec<_> = halves.iter().flat_map(|half| half & &destroyed).collect();
+    assert!(back.is_empty(), "{back:?}");
+    // Whatever is not as it was reported, was being destroyed.
+    let placed = used_in_place(&device, &raw, own);
+    let lost: Vec<_> = halves.iter().chain([&placed]).flat_map(|there| &(&made - &destroying) - there).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    let single = &(&halves[0] ^ &halves[1]) - &destroying;
+    assert!(single.is_empty(), "{single:?}");
+    if raw.token_info(ANEW).flags & CKF_USER_PIN_INITIALIZED != 0 {
+        raw.login(other, CKU_USER, PIN).unwrap();
+    }
+    // The TPM has the places that files name, but for those in which their key is not.
+    let (named, mut placed) = (places_in_files(&device), placed);
+    placed.extend(used_in_place(&device, &raw, other));
+    let mut expected: Vec<_> = placed.iter().map(|label| named[label].clone()).collect();
+    expected.sort();
+    assert_eq!(places(&device), expected, "{named:?} {placed:?}");
+    println!(
+        "{} persistent keys made, {} destroyed; {:?} there",
+        made.len(),
+        destroyed.len(),
+        halves.map(|half| half.len())
+    );
+    println!("{} places named in files, {} of them with their key", named.len(), placed.len());
+    // At the end nothing is left of either token's.
+    for object in raw.find(own, &[]) {
+        call!(raw, C_DestroyObject(own, object)).unwrap();
+    }
+    call!(raw, C_CloseSession(other)).unwrap();
+    raw.make_token(ANEW, "anew");
+    assert_eq!(places(&device), [""; 0]);
+    call!(raw, C_Finalize(null_mut())).unwrap();
+    assert_eq!(device.left_at_the_tpm(), "");
+    assert_eq!(device.lockout_counter(), "0x0");
+}
+
+/// Whether a PIN is set whose change a writer could not report any more, or else the one before, and only one of them:
+/// the other costs a try, which is the only one that was ever spent.
+fn is_set(device: &Device, raw: &Raw, setting: &str, before: &str) -> bool {
+    let own = session(raw);
+    let opens = [setting, before].map(|pin| match raw.login(own, CKU_USER, pin.as_bytes()) {
+        Ok(()) => call!(raw, C_Logout(own)).is_ok(),
+        Err(error) => {
+            assert_eq!(error, CKR_PIN_INCORRECT);
+            false
+        }
+    });
+    assert_ne!(opens[0], opens[1], "'{setting}' is set, or '{before}'");
+    call!(raw, C_Finalize(null_mut())).unwrap();
+    assert_eq!(device.lockout_counter(), "0x1");
+    let _ = device.run(&["tpm2_dictionarylockout", "--clear-lockout"]).ok();
+    opens[0]
+}
+
+/// Signs with every private key; the labels of those for which the TPM had to load nothing.
+fn used_in_place(device: &Device, raw: &Raw, session: CK_SESSION_HANDLE) -> BTreeSet<String> {
+    let in_place = |label: &String| {
+        let [wanted] = named(label);
+        let find = |class| raw.find(session, &[(CKA_CLASS, number(class)), wanted.clone()]);
+        let mut signature = Vec::new();
+        let commands = device.cost_of(|| {
+            raw.sign_init(session, CKM_ECDSA, find(CKO_PRIVATE_KEY)[0]).unwrap();
+            signature = raw.sign(session, &[7; 32]).unwrap();
+        });
+        for public in find(CKO_PUBLIC_KEY) {
+            raw.verify(session, CKM_ECDSA, public, &[7; 32], &signature).unwrap();
+        }
+        !commands.iter().any(|command| command == "Load")
+    };
+    labels(raw, session, CKO_PRIVATE_KEY).into_iter().filter(in_place).collect()
+}
+
+/// The persistent handles that the store's files name, by their keys' labels.
+fn places_in_files(device: &Device) -> BTreeMap<String, String> {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let files = entries(&device.store()).flat_map(|token| entries(&token).collect::<Vec<_>>());
+    let texts = files.filter_map(|file| String::from_utf8(std::fs::read(file).unwrap()).ok());
+    texts
+        .filter_map(|text| {
+            let field =
+                |name: &str| Some(text.lines().find_map(|line| line.strip_prefix(name))?.trim_matches('"').into());
+            Some((field("label = ")?, field("handle = ")?))
+        })
+        .collect()
+}
+
+/// The TPM's persistent handles, but for the storage root key's.
+fn places(device: &Device) -> Vec<String> {
+    let listed = device.run(&["tpm2_getcap", "handles-persistent"]).ok().stdout();
+    let handles = listed.lines().map(|line| line.trim_start_matches("- ").to_lowercase());
+    handles.filter(|handle| handle != "0x81000001").collect()
 }
 
 /// Users that nobody has, and a group that two of them share.

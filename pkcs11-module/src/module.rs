@@ -59,7 +59,7 @@ pub(crate) fn finalise() -> Result<()> {
     let module = MODULE.get().write().take().ok_or(Error(CKR_CRYPTOKI_NOT_INITIALIZED))?;
     module.sessions.write().clear();
     for slot in module.slots.lock().drain(..) {
-        let _ = slot.forget_sessions();
+        slot.forget_sessions();
     }
     module.keyrivet.release();
     Ok(())
