@@ -123,7 +123,7 @@ fn writers_killed_at_random_leave_whole_keys_and_lose_none() {
     let device = Device::with_hold(Hold::Default);
     let _token = Token::new(&device, "dev", "");
     let raw = Raw::load(&device);
-    let mut killer = Killer::at_any_time();
+    let mut killer = Killer::soon_after(6);
     let mut reported = Vec::new();
     let rounds = count(100, 1000);
     for round in 0..rounds {

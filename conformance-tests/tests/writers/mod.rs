@@ -21,11 +21,12 @@ pub(crate) const ANEW: CK_SLOT_ID = 1;
 
 /// Kills writers, each at a time of its own.
 pub(crate) struct Killer {
-    /// It kills every other writer soon after one of so many reports: amid what comes next, however short that is.
+    /// It kills half of the writers soon after one of so many reports: amid what comes next, however short that is. The
+    /// others at any time.
     reports: u8,
     chance: u64,
     killed: usize,
-    /// How long one in eight writers takes to report so much: the machine may be slow, or become so.
+    /// The least time that one of the first writers took to report so much: the machine may be slow.
     pace: Duration,
 }
 
@@ -33,12 +34,8 @@ pub(crate) struct Killer {
 pub(crate) type Tell<'a> = &'a dyn Fn(&str, &str);
 
 impl Killer {
-    pub(crate) fn at_any_time() -> Self {
-        Self::soon_after(0)
-    }
-
     pub(crate) fn soon_after(reports: u8) -> Self {
-        Self { reports, chance: 0x9e37_79b9_7f4a_7c15, killed: 0, pace: Duration::ZERO }
+        Self { reports, chance: 0x9e37_79b9_7f4a_7c15, killed: 0, pace: Duration::MAX }
     }
 
     /// Starts a writer in a process of its own, and kills it; the lines that it has reported.
@@ -63,17 +60,17 @@ impl Killer {
         self.chance ^= self.chance >> 7;
         self.chance ^= self.chance << 17;
         let [chance, which, ..] = self.chance.to_ne_bytes();
-        if self.killed.is_multiple_of(8) {
+        self.killed += 1;
+        if self.killed <= 3 {
             let started = Instant::now();
             reports(6);
-            self.pace = started.elapsed();
-        } else if self.reports > 0 && which % 2 == 0 {
+            self.pace = self.pace.min(started.elapsed());
+        } else if which.is_multiple_of(2) {
             reports((chance % self.reports).into());
             sleep(self.pace * chance.into() / 2048);
         } else {
             sleep(self.pace * chance.into() / 128);
         }
-        self.killed += 1;
     }
 }
 
