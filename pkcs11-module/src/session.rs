@@ -105,7 +105,7 @@ impl Session {
 
     /// Sets the user's PIN, as security officer.
     pub(crate) fn init_pin(&self, pin: &[u8]) -> Result<()> {
-        let _login = self.slot.hold_login();
+        let _login = self.slot.hold_login(self.handle)?;
         if self.state()? != CKS_RW_SO_FUNCTIONS {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
@@ -115,7 +115,7 @@ impl Session {
     /// Changes the PIN of whoever is logged in, or else the user's.
     pub(crate) fn set_pin(&self, old: &[u8], new: &[u8]) -> Result<()> {
         self.require_read_write()?;
-        let _login = self.slot.hold_login();
+        let _login = self.slot.hold_login(self.handle)?;
         let token = self.slot.token()?;
         Ok(token.set_pin(token.logged_in().unwrap_or(User::User), old, new)?)
     }

@@ -192,10 +192,6 @@ impl Slot {
         }
     }
 
-    fn require_session(&self, session: CK_SESSION_HANDLE) -> Result<()> {
-        if self.has_session(session) { Ok(()) } else { Err(Error(CKR_SESSION_HANDLE_INVALID)) }
-    }
-
     /// Whether this session is open.
     pub(crate) fn has_session(&self, session: CK_SESSION_HANDLE) -> bool {
         self.shared.lock().sessions.contains_key(&session)
@@ -211,10 +207,9 @@ impl Slot {
         self.forget_login();
     }
 
-    /// Logs a user in (PKCS#11 3.2, C_Login), by a session that may have been closed meanwhile: without one nobody is logged in.
+    /// Logs a user in (PKCS#11 3.2, C_Login). Without a session nobody is.
     pub(crate) fn login(&self, session: CK_SESSION_HANDLE, user: User, pin: &[u8]) -> Result<()> {
-        let _login = self.login.lock();
-        self.require_session(session)?;
+        let _login = self.hold_login(session)?;
         let token = self.token()?;
         match token.logged_in() {
             Some(present) if present == user => return Err(Error(CKR_USER_ALREADY_LOGGED_IN)),
@@ -232,8 +227,7 @@ impl Slot {
 
     /// Logs out (PKCS#11 3.2, C_Logout).
     pub(crate) fn logout(&self, session: CK_SESSION_HANDLE) -> Result<()> {
-        let _login = self.login.lock();
-        self.require_session(session)?;
+        let _login = self.hold_login(session)?;
         if self.token()?.logged_in().is_none() {
             return Err(Error(CKR_USER_NOT_LOGGED_IN));
         }
@@ -367,8 +361,9 @@ impl Slot {
         found.map(|(_, digest)| digest.clone()).ok_or(Error(CKR_SAVED_STATE_INVALID))
     }
 
-    /// Keeps the login as it is while PINs change.
-    pub(crate) fn hold_login(&self) -> MutexGuard<'_, ()> {
-        self.login.lock()
+    /// Keeps others from changing who is logged in, or PINs; for a session that may have been closed while it waits.
+    pub(crate) fn hold_login(&self, session: CK_SESSION_HANDLE) -> Result<MutexGuard<'_, ()>> {
+        let login = self.login.lock();
+        if self.has_session(session) { Ok(login) } else { Err(Error(CKR_SESSION_HANDLE_INVALID)) }
     }
 }
