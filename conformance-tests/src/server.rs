@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,20 @@ use crate::program::see_off;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A port of 127.0.0.1 that nobody listened on a moment ago.
+/// A port of 127.0.0.1 that nobody listens on, nor is about to: each test's process has some of its own, below those that the
+/// system gives to clients.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("127.0.0.1 has a free port");
-    listener.local_addr().expect("a listening socket has an address").port()
+    const FIRST: u16 = 10_000;
+    const EACH: u32 = 40;
+    const PROCESSES: u32 = 550;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let place = std::process::id() % PROCESSES * EACH + GIVEN.fetch_add(1, Ordering::Relaxed) % EACH;
+        let port = FIRST + u16::try_from(place).expect("there are fewer ports");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Runs a client that sends on what it reads, to a server that sends it back in reverse (`openssl s_server -rev`); what

@@ -327,6 +327,7 @@ fn whoever_logs_in_while_the_sessions_are_closed_leaves_nobody_logged_in() {
         assert_eq!(raw.state(session), CKS_RW_PUBLIC_SESSION, "in round {round}");
         call!(raw, C_CloseSession(session)).unwrap();
     }
+    call!(raw, C_Finalize(null_mut())).unwrap();
     println!("{logins} logins until all sessions were closed, {rounds} times");
 }
 
