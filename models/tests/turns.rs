@@ -7,7 +7,7 @@ mod mutex {
 
 /// The core's threads, by shuttle.
 mod thread {
-    pub(super) use shuttle::thread::JoinHandle;
+    pub(super) use shuttle::thread::{JoinHandle, yield_now};
 
     pub(super) fn spawn(work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
         Some(shuttle::thread::spawn(work))
