@@ -278,6 +278,13 @@ impl Device {
         kinds.map(|kind| self.run(&["tpm2_getcap", kind]).ok().stdout()).concat()
     }
 
+    /// The TPM's persistent handles, but for the storage root key's.
+    pub fn places(&self) -> Vec<String> {
+        let listed = self.run(&["tpm2_getcap", "handles-persistent"]).ok().stdout();
+        let handles = listed.lines().map(|line| line.trim_start_matches("- ").to_lowercase());
+        handles.filter(|handle| handle != "0x81000001").collect()
+    }
+
     /// What went to the TPM and came back since [`Self::mark`].
     pub fn exchanges(&self) -> Vec<Exchange> {
         SoftwareTpm::exchanges(&self.log(), self.mark.get())

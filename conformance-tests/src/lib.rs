@@ -5,6 +5,7 @@
 //! what that cost the TPM. Nothing is shared between tests, and all of it is gone when the device is dropped.
 
 mod artefacts;
+mod chances;
 mod der;
 mod device;
 mod pki;
@@ -19,6 +20,7 @@ mod tpm_log;
 mod wire;
 
 pub use artefacts::Artefact;
+pub use chances::Chances;
 pub use der::der_field;
 pub use device::{Device, Hold};
 pub use pki::Pki;

@@ -1,6 +1,5 @@
 //! Many threads at once in the module: C_Finalize in the middle of every function, and anything on several tokens.
 
-mod race;
 mod raw;
 mod walk;
 
@@ -10,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use conformance_tests::{Device, Hold, count};
+use conformance_tests::{Chances, Device, Hold, count};
 use cryptoki_sys::*;
-use race::{Answers, Race, Racer, STAYS, STORED};
 use raw::{Given, P256, PIN, Raw, Rv, Wanted, call, flag, mechanism, number};
 use walk::{Function, Login, TABLE, When, World, function};
 
@@ -244,110 +242,6 @@ fn sixteen_threads_call_every_function_at_random_on_four_tokens() {
     assert_eq!(device.left_at_the_tpm(), "");
 }
 
-/// Nobody has a token of his own here, as in the tests above: whoever logs out or closes all sessions ends what others are at.
-#[test]
-fn sixteen_threads_log_in_and_out_and_close_all_sessions_amid_each_others_work() {
-    let device = Device::with_hold(Hold::Default);
-    let raw = &Raw::initialised(&device);
-    raw.make_token(0, "dev");
-    let race = &Race::on(raw, 0);
-    let duration = Duration::from_secs(count(3, 60) as u64);
-    let until = Instant::now() + duration;
-    let racers: Vec<_> = std::thread::scope(|scope| {
-        let work = |thread| {
-            scope.spawn(move || {
-                let mut racer = Racer::new(race, thread);
-                while Instant::now() < until {
-                    racer.step();
-                }
-                racer
-            })
-        };
-        let threads: Vec<_> = (0..race::THREADS).map(work).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
-    });
-    let (mut answers, mut stored) = (Answers::new(), 0);
-    for racer in &racers {
-        stored += racer.stored;
-        racer.answers.iter().for_each(|(answer, count)| *answers.entry(*answer).or_default() += count);
-    }
-    let signatures: Vec<_> = racers.iter().map(|racer| racer.signatures).collect();
-    println!("{} calls in {duration:?}, {stored} keys left:", answers.values().sum::<usize>());
-    answers.iter().for_each(|((function, answer), count)| println!("{function:30} {answer:#5x} {count:6}"));
-    println!("signatures, all verified: {signatures:?}");
-    assert!(signatures.iter().any(|count| *count > 0), "somebody gets to a signature");
-
-    call!(raw, C_CloseAllSessions(0)).unwrap();
-    let info = raw.token_info(0);
-    assert_eq!((info.ulSessionCount, info.ulRwSessionCount), (0, 0));
-    let session = raw.open(0);
-    assert_eq!(raw.state(session), CKS_RW_PUBLIC_SESSION);
-    raw.login(session, CKU_USER, PIN).unwrap();
-    sign(raw, session, STAYS.as_bytes());
-    // What a thread could not destroy any more is there, and nothing else.
-    let left = raw.find(session, &[(CKA_CLASS, number(CKO_SECRET_KEY)), (CKA_LABEL, STORED.into())]);
-    assert_eq!(left.len(), stored);
-    for key in left {
-        call!(raw, C_DestroyObject(session, key)).unwrap();
-    }
-    assert_eq!(raw.find(session, &[]).len(), 2);
-    call!(raw, C_Finalize(null_mut())).unwrap();
-    assert_eq!(device.left_at_the_tpm(), "");
-    assert_eq!(device.attacks(), [""; 0]);
-    assert_eq!(device.lockout_counter(), "0x0");
-}
-
-#[test]
-fn whoever_logs_in_while_the_sessions_are_closed_leaves_nobody_logged_in() {
-    let device = Device::with_hold(Hold::Default);
-    let raw = &Raw::initialised(&device);
-    raw.make_token(0, "dev");
-    let (rounds, mut logins) = (count(30, 300), 0);
-    for round in 0..rounds {
-        let sessions: &[_] = &[(); 4].map(|()| raw.open(0));
-        logins += std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                sessions.iter().map(|session| scope.spawn(|| log_in_and_out(raw, *session))).collect();
-            // Two, each of which has closed them all when it is done.
-            for _ in 0..2 {
-                scope.spawn(move || {
-                    std::thread::sleep(Duration::from_millis(round as u64 % 10));
-                    call!(raw, C_CloseAllSessions(0)).unwrap();
-                    for session in sessions {
-                        let mut info = CK_SESSION_INFO::default();
-                        let answer = call!(raw, C_GetSessionInfo(*session, &mut info));
-                        assert_eq!(answer, Err(CKR_SESSION_HANDLE_INVALID), "in round {round}");
-                    }
-                });
-            }
-            threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum::<usize>()
-        });
-        assert_eq!(raw.token_info(0).ulSessionCount, 0);
-        let session = raw.open(0);
-        assert_eq!(raw.state(session), CKS_RW_PUBLIC_SESSION, "in round {round}");
-        call!(raw, C_CloseSession(session)).unwrap();
-    }
-    call!(raw, C_Finalize(null_mut())).unwrap();
-    println!("{logins} logins until all sessions were closed, {rounds} times");
-}
-
-/// In turns with others, until the session is closed; how often that was a login.
-fn log_in_and_out(raw: &Raw, session: CK_SESSION_HANDLE) -> usize {
-    let mut logins = 0;
-    loop {
-        let answer = match raw.login(session, CKU_USER, PIN) {
-            Err(CKR_USER_ALREADY_LOGGED_IN) => call!(raw, C_Logout(session)),
-            answer => answer.inspect(|()| logins += 1),
-        };
-        match answer {
-            // Another thread may have logged out first.
-            Ok(()) | Err(CKR_USER_NOT_LOGGED_IN) => {}
-            Err(CKR_SESSION_HANDLE_INVALID) => return logins,
-            Err(error) => panic!("{error:#x}"),
-        }
-    }
-}
-
 /// What a function answers, in a session that is closed then, as is one that it opens. Copies stay: others may have found them.
 fn answer_of(world: &World, function: &'static Function) -> CK_RV {
     let call = world.prepare(function);
@@ -356,23 +250,6 @@ fn answer_of(world: &World, function: &'static Function) -> CK_RV {
         call!(world.raw, C_CloseSession(call.value(4))).unwrap();
     }
     answer.err().unwrap_or(CKR_OK)
-}
-
-/// Numbers without order, the same each time.
-struct Chances(u64);
-
-impl Chances {
-    fn new(thread: u64) -> Self {
-        Self(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(thread + 1))
-    }
-
-    fn next(&mut self) -> u64 {
-        // xorshift
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }
 
 /// One thread: sessions of its own, one thing after the other in an order of its own, each checked.
@@ -385,7 +262,7 @@ fn anything(raw: &Raw, thread: usize, stop: &AtomicBool, until: Instant) -> usiz
         let label = TOKENS[slot as usize].as_bytes().to_vec();
         let session = raw.open(slot as CK_SLOT_ID);
         match chance / 3 % 8 {
-            0 => sign(raw, session, &label),
+            0 => raw.sign_with_pair(session, &label),
             1 => digest_in_parts(raw, session, chance),
             2 => store_and_destroy(raw, session, thread, true),
             3 => store_and_destroy(raw, session, thread, false),
@@ -399,22 +276,6 @@ fn anything(raw: &Raw, thread: usize, stop: &AtomicBool, until: Instant) -> usiz
         rounds += 1;
     }
     rounds
-}
-
-fn key(raw: &Raw, session: CK_SESSION_HANDLE, class: CK_OBJECT_CLASS, label: &[u8]) -> CK_OBJECT_HANDLE {
-    let found = raw.find(session, &[(CKA_CLASS, number(class)), (CKA_LABEL, label.to_vec())]);
-    assert_eq!(found.len(), 1, "a token has its own key and no other's");
-    found[0]
-}
-
-fn sign(raw: &Raw, session: CK_SESSION_HANDLE, label: &[u8]) {
-    let (private, public) = (key(raw, session, CKO_PRIVATE_KEY, label), key(raw, session, CKO_PUBLIC_KEY, label));
-    raw.sign_init(session, CKM_ECDSA, private).unwrap();
-    let digest = [label[0]; 32];
-    let signature = raw.sign(session, &digest).unwrap();
-    raw.verify(session, CKM_ECDSA, public, &digest, &signature).unwrap();
-    let other = [label[0] ^ 1; 32];
-    assert_eq!(raw.verify(session, CKM_ECDSA, public, &other, &signature), Err(CKR_SIGNATURE_INVALID));
 }
 
 fn digest_in_parts(raw: &Raw, session: CK_SESSION_HANDLE, chance: u64) {
@@ -486,7 +347,7 @@ fn not_what_it_cannot(raw: &Raw, session: CK_SESSION_HANDLE, slot: CK_SLOT_ID, l
     let not_begun: Rv<Vec<u8>> = Err(CKR_OPERATION_NOT_INITIALIZED);
     assert_eq!(raw.sign(session, b"x"), not_begun);
     assert_eq!(
-        raw.sign_init(session, CKM_ECDSA, key(raw, session, CKO_PUBLIC_KEY, label)),
+        raw.sign_init(session, CKM_ECDSA, raw.only(session, CKO_PUBLIC_KEY, label)),
         Err(CKR_KEY_FUNCTION_NOT_PERMITTED)
     );
     assert_eq!(raw.login(session, CKU_USER, PIN), Err(CKR_USER_ALREADY_LOGGED_IN));

@@ -6,9 +6,7 @@ use std::ptr::null_mut;
 
 use conformance_tests::{Device, Harm, ResourceManager, SO_PIN, Token, Wire};
 use cryptoki_sys::*;
-use raw::{P256, Raw, Rv, call, flag, number};
-
-const PERSISTENT: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x4b52_0003;
+use raw::{P256, PERSISTENT, Raw, Rv, call, flag, number};
 
 fn generate(raw: &Raw, session: CK_SESSION_HANDLE, token: bool) -> Rv<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
     let public = [(CKA_TOKEN, flag(token)), (CKA_EC_PARAMS, P256.to_vec())];
@@ -19,15 +17,6 @@ fn sign(raw: &Raw, session: CK_SESSION_HANDLE, (public, private): (CK_OBJECT_HAN
     raw.sign_init(session, CKM_ECDSA_SHA256, private).unwrap();
     let signature = raw.sign(session, b"message").unwrap();
     raw.verify(session, CKM_ECDSA_SHA256, public, b"message", &signature).unwrap();
-}
-
-fn places(device: &Device) -> Vec<String> {
-    let listed = device.run(&["tpm2_getcap", "handles-persistent"]).ok().stdout();
-    listed
-        .lines()
-        .map(|line| line.trim_start_matches("- ").to_owned())
-        .filter(|handle| handle != "0x81000001")
-        .collect()
 }
 
 /// Forgets everything that is held at the TPM and known of it.
@@ -58,13 +47,13 @@ fn a_persistent_key_is_used_where_it_is_and_leaves_with_its_object() {
     let (device, raw, session) = open("");
     let made = generate(&raw, session, true).unwrap();
     assert_eq!(raw.get(session, made.1, PERSISTENT), Ok(flag(true)));
-    assert_eq!(places(&device), ["0x81008000"]);
+    assert_eq!(device.places(), ["0x81008000"]);
     let session = start_anew(&raw, "");
     let keys = pair(&raw, session);
     assert_eq!(device.cost_of(|| sign(&raw, session, keys)), ["ReadPublic", "Sign"]);
     assert_eq!(device.cost_of(|| sign(&raw, session, keys)), ["Sign"]);
     call!(raw, C_DestroyObject(session, keys.1)).unwrap();
-    assert!(places(&device).is_empty());
+    assert!(device.places().is_empty());
 }
 
 #[test]
@@ -95,7 +84,7 @@ fn what_somebody_removes_or_replaces_in_the_tpm_is_loaded_from_its_file_again() 
     assert_eq!(cost, ["ReadPublic", "Load", "Sign"]);
     // Nor is the stranger taken away with our key.
     call!(raw, C_DestroyObject(session, keys.1)).unwrap();
-    assert_eq!(places(&device), ["0x81008000"]);
+    assert_eq!(device.places(), ["0x81008000"]);
 }
 
 /// Removes a persistent key at the TPM while it is in use.
@@ -135,14 +124,14 @@ fn a_full_tpm_and_a_session_object_are_refused_and_nothing_is_left_of_them() {
         assert!(made < 500, "this TPM has no end");
     };
     assert_eq!(refused, CKR_DEVICE_MEMORY);
-    assert_eq!(places(&device).len(), made);
+    assert_eq!(device.places().len(), made);
     assert_eq!(raw.find(session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]).len(), made);
     // A token made anew takes its keys out of the TPM.
     call!(raw, C_CloseSession(session)).unwrap();
     let mut label = [b' '; 32];
     let (pin, length) = (SO_PIN.as_ptr().cast_mut(), SO_PIN.len() as CK_ULONG);
     call!(raw, C_InitToken(0, pin, length, label.as_mut_ptr())).unwrap();
-    assert!(places(&device).is_empty());
+    assert!(device.places().is_empty());
 }
 
 #[test]
@@ -152,18 +141,18 @@ fn an_owner_with_an_authorisation_value_is_asked_by_the_configuration() {
     let _ = device.run(&["tpm2_changeauth", "-c", "o", "owner-auth"]).ok();
     assert!(generate(&raw, session, true).is_err());
     assert!(call!(raw, C_DestroyObject(session, made.1)).is_err());
-    assert_eq!(places(&device), ["0x81008000"]);
+    assert_eq!(device.places(), ["0x81008000"]);
     device.write("owner", "owner-auth\n");
     let parent = format!("[[parent]]\nhandle = 0x40000001\nauth_file = '{}'\n", device.path("owner").display());
     device.configure(&parent);
     let session = start_anew(&raw, "");
     let another = generate(&raw, session, true).unwrap();
     sign(&raw, session, another);
-    assert_eq!(places(&device), ["0x81008000", "0x81008001"]);
+    assert_eq!(device.places(), ["0x81008000", "0x81008001"]);
     for key in raw.find(session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]) {
         call!(raw, C_DestroyObject(session, key)).unwrap();
     }
-    assert!(places(&device).is_empty());
+    assert!(device.places().is_empty());
     let sent = device.tpm_bytes().windows(10).filter(|window| window == b"owner-auth").count();
     assert_eq!(sent, 1, "only tpm2_changeauth has shown it");
 }
@@ -188,13 +177,13 @@ fn a_key_that_came_into_the_tpm_though_the_answer_was_lost_is_used_there_and_lea
             wire.harm("EvictControl", times, harm.clone());
             let made = generate(&raw, session, true).unwrap_or_else(|error| panic!("{times} {harm:?}: {error:#x}"));
             wire.heal();
-            assert_eq!(places(&device), ["0x81008000"], "{times} {harm:?}");
+            assert_eq!(device.places(), ["0x81008000"], "{times} {harm:?}");
             session = start_anew(&raw, "");
             let keys = pair(&raw, session);
             assert_eq!(device.cost_of(|| sign(&raw, session, keys)), ["ReadPublic", "Sign"], "{times} {harm:?}");
             call!(raw, C_DestroyObject(session, keys.1)).unwrap();
             call!(raw, C_DestroyObject(session, keys.0)).unwrap();
-            assert!(places(&device).is_empty(), "{times} {harm:?} {made:?}");
+            assert!(device.places().is_empty(), "{times} {harm:?} {made:?}");
         }
     }
 }
@@ -209,10 +198,10 @@ fn while_the_tpm_does_not_tell_whether_a_key_came_into_it_the_file_names_its_pla
     wire.harm("ReadPublic", usize::MAX, Harm::Cut(9));
     assert!(generate(&raw, session, true).is_err());
     wire.heal();
-    assert_eq!(places(&device), ["0x81008000"]);
+    assert_eq!(device.places(), ["0x81008000"]);
     let session = start_anew(&raw, "");
     for key in raw.find(session, &[(CKA_CLASS, number(CKO_PRIVATE_KEY))]) {
         call!(raw, C_DestroyObject(session, key)).unwrap();
     }
-    assert!(places(&device).is_empty());
+    assert!(device.places().is_empty());
 }

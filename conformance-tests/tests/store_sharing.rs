@@ -218,7 +218,7 @@ fn writers_of_pins_and_persistent_keys_killed_at_random_leave_one_pin_and_no_orp
     placed.extend(used_in_place(&device, &raw, other));
     let mut expected: Vec<_> = placed.iter().map(|label| named[label].clone()).collect();
     expected.sort();
-    assert_eq!(places(&device), expected, "{named:?} {placed:?}");
+    assert_eq!(device.places(), expected, "{named:?} {placed:?}");
     println!(
         "{} persistent keys made, {} destroyed; {:?} there",
         made.len(),
@@ -232,7 +232,7 @@ fn writers_of_pins_and_persistent_keys_killed_at_random_leave_one_pin_and_no_orp
     }
     call!(raw, C_CloseSession(other)).unwrap();
     raw.make_token(ANEW, "anew");
-    assert_eq!(places(&device), [""; 0]);
+    assert_eq!(device.places(), [""; 0]);
     call!(raw, C_Finalize(null_mut())).unwrap();
     assert_eq!(device.left_at_the_tpm(), "");
     assert_eq!(device.lockout_counter(), "0x0");
@@ -286,13 +286,6 @@ fn places_in_files(device: &Device) -> BTreeMap<String, String> {
             Some((field("label = ")?, field("handle = ")?))
         })
         .collect()
-}
-
-/// The TPM's persistent handles, but for the storage root key's.
-fn places(device: &Device) -> Vec<String> {
-    let listed = device.run(&["tpm2_getcap", "handles-persistent"]).ok().stdout();
-    let handles = listed.lines().map(|line| line.trim_start_matches("- ").to_lowercase());
-    handles.filter(|handle| handle != "0x81000001").collect()
 }
 
 /// Users that nobody has, and a group that two of them share.

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use conformance_tests::SO_PIN;
+use conformance_tests::{Chances, SO_PIN};
 use cryptoki_sys::*;
 use openssl::ec::EcKey;
 use openssl::ecdsa::EcdsaSig;
 use openssl::pkey::Public;
 
-use crate::Chances;
 use crate::raw::{Given, P256, PIN, Raw, Rv, call, ecdsa_der, flag, number};
 use tally::{Seen, Tally};
 

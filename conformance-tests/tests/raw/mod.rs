@@ -109,6 +109,24 @@ impl Raw {
         call!(self, C_CloseSession(session)).unwrap();
     }
 
+    /// The only object of this class with this label.
+    pub(crate) fn only(&self, session: CK_SESSION_HANDLE, class: CK_OBJECT_CLASS, label: &[u8]) -> CK_OBJECT_HANDLE {
+        let found = self.find(session, &[(CKA_CLASS, number(class)), (CKA_LABEL, label.to_vec())]);
+        assert_eq!(found.len(), 1, "a token has its own key and no other's");
+        found[0]
+    }
+
+    /// Signs with the P-256 key pair of this label, and verifies that, and that nothing else is signed.
+    pub(crate) fn sign_with_pair(&self, session: CK_SESSION_HANDLE, label: &[u8]) {
+        let [private, public] = [CKO_PRIVATE_KEY, CKO_PUBLIC_KEY].map(|class| self.only(session, class, label));
+        self.sign_init(session, CKM_ECDSA, private).unwrap();
+        let digest = [label[0]; 32];
+        let signature = self.sign(session, &digest).unwrap();
+        self.verify(session, CKM_ECDSA, public, &digest, &signature).unwrap();
+        let other = [label[0] ^ 1; 32];
+        assert_eq!(self.verify(session, CKM_ECDSA, public, &other, &signature), Err(CKR_SIGNATURE_INVALID));
+    }
+
     pub(crate) fn find(&self, session: CK_SESSION_HANDLE, template: &[Given]) -> Vec<CK_OBJECT_HANDLE> {
         self.try_find(session, template).unwrap()
     }
@@ -344,6 +362,9 @@ impl Wanted {
 fn answer(value: CK_RV) -> Rv<()> {
     if value == CKR_OK { Ok(()) } else { Err(value) }
 }
+
+/// Keyrivet's attribute for keys that stay in the TPM.
+pub(crate) const PERSISTENT: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x4b52_0003;
 
 /// The object identifiers of the curves, in DER.
 pub(crate) const P256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];

@@ -7,13 +7,12 @@ use std::ptr::null_mut;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use conformance_tests::SO_PIN;
+use conformance_tests::{Chances, SO_PIN};
 use cryptoki_sys::*;
 
 use crate::forks::{Way, child};
-use crate::raw::{Given, P256, PIN, Raw, call, flag, number};
+use crate::raw::{Given, P256, PERSISTENT, PIN, Raw, call, flag, number};
 
-const PERSISTENT: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x4b52_0003;
 /// How many key pairs [`write_with_a_pin`] leaves: a TPM has few places.
 const KEPT: usize = 3;
 /// The slot of the token that it makes anew. The token of its other work is in slot 0.
@@ -24,7 +23,7 @@ pub(crate) struct Killer {
     /// It kills half of the writers soon after one of so many reports: amid what comes next, however short that is. The
     /// others at any time.
     reports: u8,
-    chance: u64,
+    chances: Chances,
     killed: usize,
     /// The least time that one of the first writers took to report so much: the machine may be slow.
     pace: Duration,
@@ -35,7 +34,7 @@ pub(crate) type Tell<'a> = &'a dyn Fn(&str, &str);
 
 impl Killer {
     pub(crate) fn soon_after(reports: u8) -> Self {
-        Self { reports, chance: 0x9e37_79b9_7f4a_7c15, killed: 0, pace: Duration::MAX }
+        Self { reports, chances: Chances::new(0), killed: 0, pace: Duration::MAX }
     }
 
     /// Starts a writer in a process of its own, and kills it; the lines that it has reported.
@@ -56,10 +55,7 @@ impl Killer {
 
     /// Waits until it is time to kill, and before that for as many reports as it says.
     fn wait(&mut self, mut reports: impl FnMut(usize)) {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        let [chance, which, ..] = self.chance.to_ne_bytes();
+        let [chance, which, ..] = self.chances.next().to_ne_bytes();
         self.killed += 1;
         if self.killed <= 3 {
             let started = Instant::now();

@@ -2,7 +2,7 @@
 
 use der::asn1::ObjectIdentifier;
 use sha2::digest::FixedOutputReset;
-use sha2::digest::core_api::BlockSizeUser;
+use sha2::digest::core_api::{Block, BlockSizeUser};
 
 use super::oid;
 
@@ -198,8 +198,10 @@ impl<H: sha2::Digest + FixedOutputReset + BlockSizeUser + Clone + Send + Sync + 
     fn wipe(&mut self) {
         sha2::Digest::reset(self);
         // That leaves the last block where it was. A whole one would pass it by.
-        sha2::Digest::update(self, [0]);
-        sha2::Digest::update(self, vec![0; H::block_size() - 1]);
+        let block = Block::<H>::default();
+        let (first, rest) = block.split_at(1);
+        sha2::Digest::update(self, first);
+        sha2::Digest::update(self, rest);
         sha2::Digest::reset(self);
     }
 

@@ -30,6 +30,22 @@ struct Waiter {
     changed: Condvar,
 }
 
+impl Waiter {
+    fn wait(&self) {
+        let mut admitted = self.admitted.lock();
+        while !*admitted {
+            admitted = self.changed.wait(admitted);
+        }
+    }
+
+    fn wait_until(&self, deadline: Instant) {
+        let mut admitted = self.admitted.lock();
+        while !*admitted && Instant::now() < deadline {
+            admitted = self.changed.wait_until(admitted, deadline);
+        }
+    }
+}
+
 /// What is guarded, while it is locked.
 pub(super) struct FairGuard<'a, T> {
     // Given back in this order.
@@ -47,10 +63,7 @@ impl<T> FairMutex<T> {
             let waiter = Arc::new(Waiter::default());
             door.queue.push_back(waiter.clone());
             drop(door);
-            let mut admitted = waiter.admitted.lock();
-            while !*admitted {
-                admitted = waiter.changed.wait(admitted);
-            }
+            waiter.wait();
         } else {
             door.busy = true;
             drop(door);
@@ -70,11 +83,7 @@ impl<T> FairMutex<T> {
         let waiter = Arc::new(Waiter::default());
         door.queue.push_front(waiter.clone());
         drop(door);
-        let mut admitted = waiter.admitted.lock();
-        while !*admitted && Instant::now() < deadline {
-            admitted = waiter.changed.wait_until(admitted, deadline);
-        }
-        drop(admitted);
+        waiter.wait_until(deadline);
         let mut door = self.door.lock();
         if let Some(place) = door.queue.iter().position(|other| Arc::ptr_eq(other, &waiter)) {
             door.queue.remove(place);
@@ -82,11 +91,7 @@ impl<T> FairMutex<T> {
         }
         drop(door);
         // Our turn has come, be it at the last moment.
-        let mut admitted = waiter.admitted.lock();
-        while !*admitted {
-            admitted = waiter.changed.wait(admitted);
-        }
-        drop(admitted);
+        waiter.wait();
         Some(self.admitted())
     }
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 static EXCHANGES: AtomicU32 = AtomicU32::new(0);
 static FORKS: AtomicU32 = AtomicU32::new(0);
+/// Descriptors that a forked child closes: what it inherits of our connections would hold our lock and our objects.
+static INHERITABLE: [AtomicI32; 24] = [const { AtomicI32::new(-1) }; 24];
 
 /// Longest wait of a fork, which may happen in a signal handler, within an exchange; and for one, of which a handler of the
 /// host's may use the TPM.
@@ -70,9 +72,6 @@ pub(super) extern "C" fn after_fork_in_child() {
         }
     }
 }
-
-/// Descriptors that a forked child closes: what it inherits of our connections would hold our lock and our objects.
-static INHERITABLE: [AtomicI32; 24] = [const { AtomicI32::new(-1) }; 24];
 
 /// A descriptor that a forked child closes, for as long as this is kept. To be dropped before the descriptor is closed, or a
 /// child would close what has its number next.
