@@ -1,12 +1,12 @@
 //! What the provider has on offer, and the state behind one instance of it.
 
 use std::ffi::CStr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyrivet_core::Keyrivet;
 use keyrivet_core::Result;
 use keyrivet_core::config::Config;
+use once_cell::race::OnceBox;
 
 use crate::ffi::core::Core;
 use crate::ffi::core_abi::*;
@@ -24,7 +24,8 @@ pub(crate) const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("
 /// One instance of the provider: one for each library context it is loaded into.
 pub(crate) struct Provider {
     core: Core,
-    keyrivet: OnceLock<Keyrivet>,
+    // Without a lock, which a child that is forked meanwhile would find locked for ever.
+    keyrivet: OnceBox<Keyrivet>,
     /// libssl has asked for groups: its handshakes may come here for their keys.
     serves_tls: AtomicBool,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Provider {
 impl Provider {
     /// An instance that has touched nothing yet.
     pub(crate) fn new(core: Core) -> Self {
-        Self { core, keyrivet: OnceLock::new(), serves_tls: AtomicBool::new(false) }
+        Self { core, keyrivet: OnceBox::new(), serves_tls: AtomicBool::new(false) }
     }
 
     /// The core it belongs to.
@@ -48,7 +49,7 @@ impl Provider {
             return Ok(keyrivet);
         }
         let config = Config::load_with(|key| self.core.parameter(key).filter(|value| !value.is_empty()))?;
-        Ok(self.keyrivet.get_or_init(|| Keyrivet::open(config)))
+        Ok(self.keyrivet.get_or_init(|| Box::new(Keyrivet::open(config))))
     }
 
     /// Remembers that libssl has asked for groups.
