@@ -1,12 +1,14 @@
 //! A TPM that is switched off and on again, in good order or not, between any two calls; and one that is cleared.
 
 mod raw;
+mod walk;
 
 use std::ptr::null_mut;
 
 use conformance_tests::{Device, Hold, Token};
 use cryptoki_sys::*;
 use raw::{PIN, Raw, Rv, call, number};
+use walk::{Effect, function, open, working};
 
 /// The calls of a login and a signature, one by one.
 struct Calls<'a> {
@@ -40,6 +42,14 @@ impl Calls<'_> {
     }
 }
 
+/// A TPM that lost its power with a PIN in use counts that, whatever anybody does.
+fn restart_and_forget(device: &Device, orderly: bool) {
+    device.restart_tpm(orderly);
+    if !orderly {
+        let _ = device.run(&["tpm2_dictionarylockout", "-c"]).ok();
+    }
+}
+
 /// Restarts the TPM before each call once, and after the last.
 fn restart_before_each(pin: &str, orderly: bool) {
     let device = Device::new();
@@ -50,16 +60,56 @@ fn restart_before_each(pin: &str, orderly: bool) {
         let mut calls = Calls { raw: &raw, pin: pin.as_bytes(), session: 0, private: 0 };
         for call in 0..COUNT {
             if call == place {
-                device.restart_tpm(orderly);
-                // A TPM that lost its power with a PIN in use counts that, whatever we do: forget it here.
-                if !pin.is_empty() && !orderly {
-                    let _ = device.run(&["tpm2_dictionarylockout", "-c"]).ok();
+                // Without a PIN in use there is nothing to forget.
+                if pin.is_empty() {
+                    device.restart_tpm(orderly);
+                } else {
+                    restart_and_forget(&device, orderly);
                 }
             }
             calls.call(call).unwrap_or_else(|error| panic!("{place} {call} {error:#x}"));
         }
         call!(raw, C_Finalize(null_mut())).unwrap();
     }
+}
+
+/// Calls every function by its row of the table, in turn with a restart before it and before each of the calls that come
+/// before it.
+fn restart_within_each_operation(orderly: bool) {
+    let (device, world) = open();
+    let mut restarts = 0;
+    for last in working() {
+        for place in 0..=last.after.len() {
+            let call = world.prepare_alone(last);
+            for (index, name) in last.after.iter().enumerate() {
+                if index == place {
+                    restart_and_forget(&device, orderly);
+                }
+                let answer = world.call(function(name), call.session()).run();
+                assert_eq!(answer, Ok(()), "{name} before {}, restart before call {place}", last.name);
+            }
+            if place == last.after.len() {
+                restart_and_forget(&device, orderly);
+            }
+            let answer = if last.answer == CKR_OK { Ok(()) } else { Err(last.answer) };
+            assert_eq!(call.run(), answer, "{}, restart before call {place}", last.name);
+            let runs = matches!(last.effect, Effect::Begins | Effect::Continues);
+            let active = world.active(call.session(), last.operations);
+            assert_eq!(active, if runs { last.operations } else { 0 }, "{}, restart before call {place}", last.name);
+            restarts += 1;
+        }
+    }
+    println!("{restarts} restarts, orderly: {orderly}");
+}
+
+#[test]
+fn a_restart_of_the_tpm_within_any_operation_is_not_noticed() {
+    restart_within_each_operation(true);
+}
+
+#[test]
+fn a_power_cut_of_the_tpm_within_any_operation_is_not_noticed() {
+    restart_within_each_operation(false);
 }
 
 #[test]

@@ -12,10 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use keyrivet_core::Keyrivet;
-use keyrivet_core::algorithm::{Curve, EncryptionScheme, HashAlgorithm, KeyKind, KeySpec, SignatureScheme};
+use keyrivet_core::algorithm::{
+    CipherMode, Curve, Direction, EncryptionScheme, HashAlgorithm, KeyKind, KeySpec, SecretKind, SignatureScheme,
+};
 use keyrivet_core::config::Config;
+use keyrivet_core::import::PrivateKey;
+use keyrivet_core::key::Key;
 use keyrivet_core::object::{Attributes, Object, Part, Query};
+use keyrivet_core::policy::PcrPolicy;
 use keyrivet_core::public_key::PublicKey;
+use keyrivet_core::secret_key::{AES_BLOCK, SecretKey};
 use keyrivet_core::token::{Token, User};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -46,7 +52,7 @@ enum Harm {
 
 type Job = fn(&World) -> keyrivet_core::Result<()>;
 
-const JOBS: [Job; 12] = [
+const JOBS: [Job; 23] = [
     |world| world.key("01")?.sign(SignatureScheme::Ecdsa, &[7; 32]).map(drop),
     |world| world.key("02")?.sign(SignatureScheme::RsaPkcs1(HashAlgorithm::Sha256), &[7; 32]).map(drop),
     |world| world.key("02")?.decrypt(&EncryptionScheme::RsaPkcs1, &[7; 256]).map(drop),
@@ -57,8 +63,8 @@ const JOBS: [Job; 12] = [
             PublicKey::Rsa { .. } => Ok(()),
         }
     },
-    |world| world.generate(KeyKind::Ec(Curve::P256)),
-    |world| world.generate(KeyKind::Rsa { bits: 2048 }),
+    |world| world.generate(KeyKind::Ec(Curve::P256), None),
+    |world| world.generate(KeyKind::Rsa { bits: 2048 }, None),
     |world| world.locked.login(User::User, b"1234"),
     |world| world.locked.set_pin(User::User, b"1234", b"12345"),
     |world| {
@@ -70,6 +76,30 @@ const JOBS: [Job; 12] = [
     |world| world.keyrivet.tpm_random(&mut [0; 100]),
     |world| world.keyrivet.nv_content(0x01c0_0002).map(drop),
     |world| world.keyrivet.persistent_handles().map(drop),
+    |world| {
+        let mut iv = vec![7; AES_BLOCK];
+        world.secret_key("03")?.cipher(CipherMode::Cbc, Direction::Encrypt, &mut iv, &[7; 2 * AES_BLOCK]).map(drop)
+    },
+    // Longer than what a TPM takes at once.
+    |world| {
+        let mut iv = vec![7; AES_BLOCK];
+        world.secret_key("03")?.cipher(CipherMode::Ctr, Direction::Decrypt, &mut iv, &[7; 2050]).map(drop)
+    },
+    |world| world.secret_key("06")?.mac(HashAlgorithm::Sha256, b"a message").map(drop),
+    |world| world.secret_key("06")?.mac(HashAlgorithm::Sha256, &[7; 3000]).map(drop),
+    |world| world.open.generate_secret(SecretKind::Aes, 16, None, Attributes::default()).map(drop),
+    |world| world.open.import_secret(SecretKind::Generic, &[7; 40], Attributes::default()).map(drop),
+    |world| world.open.import(&PrivateKey::ec(Curve::P256, &[7; 32])?, (true, false), Attributes::default()).map(drop),
+    // Bound to PCRs: made so, and used.
+    |world| world.generate(KeyKind::Ec(Curve::P256), Some(&PcrPolicy { pcrs: "sha256:0,7".parse()?, digest: None })),
+    |world| world.key("07")?.sign(SignatureScheme::Ecdsa, &[7; 32]).map(drop),
+    |world| {
+        let (key, public) = (Attributes::default(), Attributes::default());
+        let adopted = world.open.adopt(0x8101_0001, b"", key, public)?;
+        world.open.key(&adopted)?.sign(SignatureScheme::Ecdsa, &[7; 32])?;
+        world.open.adopt_certificate(0x01c0_0002, Attributes::default()).map(drop)
+    },
+    World::place,
 ];
 
 fuzz_target!(|input: Input| {
@@ -105,19 +135,34 @@ impl World {
         Self { open: labelled("open"), locked: labelled("locked"), keyrivet, store, tpm, _folder: folder }
     }
 
-    /// A key of the open token.
-    fn key(&self, label: &str) -> keyrivet_core::Result<keyrivet_core::key::Key> {
-        let query = Query { label: Some(label.into()), part: Some(Part::PrivateKey), ..Query::default() };
-        let named = |object: &&Arc<Object>| {
-            object.attributes(Part::PrivateKey).is_some_and(|attributes| attributes.label == label)
-        };
-        let found = self.open.find(&query)?;
-        self.open.key(found.iter().find(named).expect("made so"))
+    /// An object of the open token.
+    fn object(&self, part: Part, label: &str) -> keyrivet_core::Result<Arc<Object>> {
+        let query = Query { label: Some(label.into()), part: Some(part), ..Query::default() };
+        let named = |object: &&Arc<Object>| object.attributes(part).is_some_and(|attributes| attributes.label == label);
+        Ok(self.open.find(&query)?.iter().find(named).expect("made so").clone())
     }
 
-    fn generate(&self, kind: KeyKind) -> keyrivet_core::Result<()> {
+    fn key(&self, label: &str) -> keyrivet_core::Result<Key> {
+        self.open.key(&*self.object(Part::PrivateKey, label)?)
+    }
+
+    fn secret_key(&self, label: &str) -> keyrivet_core::Result<SecretKey> {
+        self.open.secret_key(&*self.object(Part::SecretKey, label)?)
+    }
+
+    fn generate(&self, kind: KeyKind, policy: Option<&PcrPolicy>) -> keyrivet_core::Result<()> {
         let (private, public) = (Attributes::default(), Attributes::default());
-        self.open.generate(KeySpec { kind, sign: true, decrypt: true }, None, private, public).map(drop)
+        self.open.generate(KeySpec { kind, sign: true, decrypt: true }, policy, private, public).map(drop)
+    }
+
+    /// Puts a key into the TPM for good, uses it there, and destroys it.
+    fn place(&self) -> keyrivet_core::Result<()> {
+        let key = self.object(Part::PrivateKey, "01")?;
+        let used = self.open.place(key.id).and_then(|()| self.key("01")?.sign(SignatureScheme::Ecdsa, &[7; 32]));
+        let destroyed = used.and_then(|_| self.open.destroy(key.id, Part::PrivateKey));
+        // For the next input, whatever became of it.
+        self.open.insert(&key).expect("our own folder");
+        destroyed
     }
 }
 

@@ -47,7 +47,8 @@ impl Condvar {
         MutexGuard(self.0.wait(guard.0).unwrap())
     }
 
-    /// Time is one more thing that may come at any moment: others run, and it has passed or somebody has called.
+    /// No time passes in a model: who waits here is called, or the model ends with somebody waiting. What a time that is up
+    /// does is for the tests beside the locks.
     pub fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, _deadline: Instant) -> MutexGuard<'a, T> {
         MutexGuard(self.0.wait_timeout(guard.0, Duration::from_millis(1)).unwrap().0)
     }

@@ -65,6 +65,18 @@ pub(crate) fn interleave(lanes: &mut [&mut dyn Lane], rounds: u32, time: Duratio
     measured
 }
 
+/// The same of lanes that may have failed before they began.
+pub(crate) fn interleave_able<L: Lane>(mut lanes: Vec<Result<L, String>>, rounds: u32, time: Duration) -> Vec<Slices> {
+    let able = lanes.iter_mut().filter_map(|lane| lane.as_mut().ok());
+    let mut able: Vec<&mut dyn Lane> = able.map(|lane| lane as &mut dyn Lane).collect();
+    let mut slices = interleave(&mut able, rounds, time).into_iter();
+    let result = |lane: &Result<L, String>| match lane {
+        Ok(_) => slices.next(),
+        Err(error) => Some(Slices { slices: Err(error.clone()) }),
+    };
+    lanes.iter().map_while(result).collect()
+}
+
 /// A worker process, which does what it is told by lines.
 pub(crate) struct Worker<'a> {
     command: Box<dyn Fn() -> Command + 'a>,

@@ -1,4 +1,4 @@
-//! Jobs that are counted and not timed: what loading, listing, logging in and making keys costs the TPM.
+//! Jobs that are counted and not timed: what loading, listing and making keys costs the TPM.
 
 use std::process::Command;
 
@@ -14,17 +14,11 @@ use Contestant::{Provider, Tpm2Openssl};
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
     bench.arena.count(Hold::Default);
     let count = |who, command: Command| bench.arena.commands_of(who, command);
-    let list = |who| count(who, bench.arena.tool(who, &["--list-objects"]));
-    let login = |who| Ok(count(who, token_tool(bench, who, &["--list-objects"]))? - list(who)?);
     let mut listing = row("list objects");
-    let mut logging_in = row("log in");
     for who in Contestant::MODULES {
-        listing.exact(who, list(who));
-        // Where there is no PIN, nobody logs in.
-        logging_in.exact(who, login(who).map(|commands: f64| commands.max(0.0)));
+        listing.exact(who, count(who, bench.arena.tool(who, &["--list-objects"])));
     }
     report.row(listing);
-    report.row(logging_in);
     let kinds = [("EC:prime256v1", "EC", "group:P-256"), ("rsa:2048", "RSA", "rsa_keygen_bits:2048")];
     for ((_, algorithm), (kind, name, option)) in KEYS.into_iter().zip(kinds) {
         let mut row = row(&format!("make a {algorithm} key"));

@@ -6,6 +6,7 @@ mod footprint;
 mod growth;
 mod kernel;
 mod keys;
+mod login;
 mod registry;
 mod sign;
 mod tls;
@@ -31,7 +32,8 @@ pub(crate) struct Job {
 pub(crate) const JOBS: &[Job] = &[
     job("sign", "warm signatures: threads, processes, resource manager", sign::run),
     job("cold", "pkcs11-tool and openssl req from start to end", cold::run),
-    job("commands", "what listing, logging in and making keys costs the TPM", commands::run),
+    job("login", "C_Login and C_Logout, again and again", login::run),
+    job("commands", "what listing and making keys costs the TPM", commands::run),
     job("tls", "TLS 1.3 handshakes by nginx", tls::run),
     job("keys", "growth with the number of keys: 1 to 10,000", keys::run),
     job("growth", "growth with sessions and with threads", growth::run),

@@ -8,7 +8,7 @@ use conformance_tests::Hold;
 
 use super::Bench;
 use crate::contestants::{Contestant, KEYS, Route};
-use crate::measure::{Lane, Processes, Slices, Threads, Worker, interleave};
+use crate::measure::{Lane, Processes, Slices, Threads, Worker, interleave_able};
 use crate::report::{Better, Report, Row};
 
 const THREADS: u32 = 4;
@@ -131,21 +131,10 @@ fn time_processes(bench: &Bench, key: &str, route: Route, rounds: u32, slice: Du
     run_lanes(lanes.collect(), bench.rounds(rounds), slice)
 }
 
-fn run_lanes<L: Lane>(
-    mut lanes: Vec<(Contestant, Crowd, Result<L, String>)>,
-    rounds: u32,
-    slice: Duration,
-) -> Measured {
-    let able = lanes.iter_mut().filter_map(|(_, _, lane)| lane.as_mut().ok());
-    let mut able: Vec<&mut dyn Lane> = able.map(|lane| lane as &mut dyn Lane).collect();
-    let mut slices = interleave(&mut able, rounds, slice).into_iter();
-    let result = |lane: &Result<L, String>| match lane {
-        Ok(_) => slices.next(),
-        Err(error) => Some(Slices { slices: Err(error.clone()) }),
-    };
-    let who: Vec<_> = lanes.iter().map(|(who, crowd, _)| (*who, *crowd)).collect();
-    let slices: Vec<_> = lanes.iter().map(|(_, _, lane)| lane).map_while(result).collect();
-    who.into_iter().zip(slices).map(|((who, crowd), slices)| (who, crowd, slices)).collect()
+fn run_lanes<L: Lane>(lanes: Vec<(Contestant, Crowd, Result<L, String>)>, rounds: u32, slice: Duration) -> Measured {
+    let (names, lanes): (Vec<_>, Vec<_>) = lanes.into_iter().map(|(who, crowd, lane)| ((who, crowd), lane)).unzip();
+    let slices = interleave_able(lanes, rounds, slice);
+    names.into_iter().zip(slices).map(|((who, crowd), slices)| (who, crowd, slices)).collect()
 }
 
 fn tell(report: &mut Report, name: &str, route: Route, commands: &Commands, measured: &Measured) {

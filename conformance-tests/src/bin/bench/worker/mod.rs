@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match words.split_first() {
         Some((&"esys", rest)) => serve(&esys::RawLoop::new(rest)?),
         Some((&"pkcs11", rest)) => serve(&pkcs11::TokenClient::new(rest)?),
+        Some((&"logins", rest)) => serve(&pkcs11::LoginClient::new(rest)?),
         Some((&"openssl", rest)) => serve(&openssl::KeyClient::new(rest)?),
         Some((&"handshakes", rest)) => serve(&tls::HandshakeClient::new(rest)?),
         Some((&"find", rest)) => pkcs11::time_find(rest),

@@ -145,6 +145,31 @@ impl Signer for TokenClient {
     }
 }
 
+/// A client whose "signature" is a login and the logout after it.
+pub(super) struct LoginClient {
+    module: Module,
+    session: CK_SESSION_HANDLE,
+    pin: String,
+}
+
+impl LoginClient {
+    /// Arguments: module, token, PIN.
+    pub(super) fn new(arguments: &[&str]) -> Result<Self> {
+        let [file, token, pin] = *arguments else { return Err("logins takes a module, token and PIN".into()) };
+        let module = Module::load(file)?;
+        module.initialise()?;
+        let session = module.open(module.slot(token)?)?;
+        Ok(Self { module, session, pin: pin.into() })
+    }
+}
+
+impl Signer for LoginClient {
+    fn sign(&self, _thread: usize) -> Result<()> {
+        self.module.login(self.session, &self.pin)?;
+        call!(self.module, C_Logout(self.session))
+    }
+}
+
 /// Says how many nanoseconds it takes a new process from C_Initialize to a key. Arguments: module, token, PIN, key.
 pub(super) fn time_find(arguments: &[&str]) -> Result<()> {
     let [file, token, pin, label] = *arguments else { return Err("find takes a module, token, PIN and key".into()) };
