@@ -1,11 +1,13 @@
 /* A client of the token in slot 0, in the virtual machine of kernel-vm. Arguments: module, PIN, and what to do:
  *   sign NUMBER   signs so often
  *   idle          signs twice, says so, waits for the end of its input, and signs once more
- *   fork NUMBER   has so many children, one after the other; it and they sign
+ *   fork NUMBER   has so many children, one after the other; it and they sign, and so does another thread of it meanwhile
  *   obey          does what each line of its input says, and answers by a line: see obey()
  * Each signature is verified. Whatever fails ends the process. */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,10 +59,15 @@ static Signer pair(UL session, char *label) {
     return it;
 }
 
-static Signer log_in(void) {
+static UL open_session(void) {
     UL session;
-    ok("C_Initialize", F(C_Initialize, void *)(0));
     ok("C_OpenSession", F(C_OpenSession, UL, UL, void *, void *, UL *)(0, 6, 0, 0, &session));
+    return session;
+}
+
+static Signer log_in(void) {
+    ok("C_Initialize", F(C_Initialize, void *)(0));
+    UL session = open_session();
     ok("C_Login", F(C_Login, UL, UL, const void *, UL)(session, 1, pin, strlen(pin)));
     return pair(session, "key");
 }
@@ -132,10 +139,21 @@ static void child(Signer inherited, int deed, int parent, UL *signatures) {
     exit(0);
 }
 
+static atomic_int is_over;
+
+/* Another thread, which is in the middle of anything when the process forks; it tells how often it has signed. */
+static void *sign_on(void *signatures) {
+    Signer it = pair(open_session(), "key");
+    for (; !is_over; ++*(UL *)signatures) sign(it);
+    return 0;
+}
+
 static void forks(Signer it, int number) {
     /* Of a memory that all children share with it. */
-    UL *theirs = mmap(0, sizeof *theirs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), ours = 0;
+    UL *theirs = mmap(0, sizeof *theirs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), ours = 0, others = 0;
     if (theirs == MAP_FAILED) end("mmap", 0);
+    pthread_t thread;
+    if (pthread_create(&thread, 0, sign_on, &others)) end("pthread_create", 0);
     for (int round = 0; round < number; round++) {
         int deed = round % DEEDS, ends[2], status;
         if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends)) end("socketpair", 0);
@@ -171,7 +189,11 @@ static void forks(Signer it, int number) {
         sign(it);
         ours += 2;
     }
-    printf("%d children, %lu signatures of theirs, %lu of their parent\n", number, *theirs, ours);
+    is_over = 1;
+    if (pthread_join(thread, 0)) end("pthread_join", 0);
+    if (others < (UL)number) end("the other thread's signatures", others);
+    printf("%d children, %lu signatures of theirs, %lu of their parent, %lu of its other thread\n", number, *theirs, ours,
+           others);
 }
 
 static void make(UL session, char *label) {

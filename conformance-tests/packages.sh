@@ -30,6 +30,7 @@ kill                                                procps
 /usr/include/openssl/core_dispatch.h                libssl-dev
 tpm2-abrmd                                          tpm2-abrmd
 /usr/lib/*/libtss2-tcti-tabrmd.so.0                 libtss2-tcti-tabrmd0
+/usr/lib/*/libtss2-tcti-swtpm.so.0                  libtss2-tcti-swtpm0
 dbus-daemon                                         dbus
 stunnel4                                            stunnel4
 /usr/lib/*/ossl-modules/tpm2.so                     tpm2-openssl

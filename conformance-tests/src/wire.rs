@@ -20,7 +20,7 @@ pub enum Harm {
     None,
     /// The TPM never sees it; this response code comes back.
     Answer(u32),
-    /// The TPM never sees it, and nothing comes back. (Only over [`Wire::as_device`] does anybody stop waiting.)
+    /// The TPM never sees it, and nothing comes back; over a socket, its end.
     Silence,
     /// The TPM is busy for so long, and does it then.
     Late(Duration),
@@ -52,7 +52,7 @@ struct State {
 impl Wire {
     /// A wire to the TPM at this socket, that ends in a socket of the same kind. It lives as long as the test's process.
     ///
-    /// libtss2 connects for each command, so no harm lasts longer than that. It knows no time limit here.
+    /// One connects for each command, so no harm lasts longer than that.
     pub(crate) fn to(socket: &Path, end: &Path) -> Self {
         let control = |socket: &Path| PathBuf::from(format!("{}.ctrl", socket.display()));
         let state = Arc::<State>::default();
@@ -76,7 +76,7 @@ impl Wire {
         Self { tcti: format!("swtpm:path={}", end.display()), state }
     }
 
-    /// A wire that ends in what passes for a TPM device, with a time limit. It lives as long as the test's process.
+    /// A wire that ends in what passes for a TPM device. It lives as long as the test's process.
     pub(crate) fn as_device(socket: &Path) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("the system has pseudo terminals");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("a new terminal can be opened");

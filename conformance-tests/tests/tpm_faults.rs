@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use conformance_tests::{Device, Harm, Token, Wire};
+use conformance_tests::{Device, Harm, Hold, Token, Wire};
 use cryptoki_sys::*;
 use openssl::sha::sha256;
 use raw::{PIN, Raw, Rv, Wanted, call, flag, number};
@@ -131,6 +131,51 @@ fn a_tpm_that_stops_answering_is_not_waited_for_for_ever() {
     }
     wire.harm("*", usize::MAX, Harm::Silence);
     assert_eq!(signer.sign(), Err(CKR_DEVICE_REMOVED));
+    signer.end();
+}
+
+/// It takes a few connections, and serves none.
+#[test]
+fn a_software_tpm_that_stands_still_is_not_waited_for_for_ever() {
+    let device = Device::with_hold(Hold::Default);
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    device.configure("timeout_ms = 300\n");
+    let raw = Raw::load(&device);
+    let tpm = device.tpm_process_id().to_string();
+    let kill = |signal| drop(device.run(&["kill", "-s", signal, &tpm]).ok());
+    let mut signer = Signer::start(&raw);
+    signer.login(PIN).unwrap();
+    signer.sign().unwrap();
+    kill("STOP");
+    for _ in 0..4 {
+        assert_eq!(signer.sign(), Err(CKR_DEVICE_REMOVED));
+    }
+    signer.end();
+    for _ in 0..4 {
+        signer = Signer::start(&raw);
+        assert_eq!(signer.login(PIN), Err(CKR_DEVICE_REMOVED));
+        signer.end();
+    }
+    kill("CONT");
+    signer = Signer::start(&raw);
+    signer.login(PIN).unwrap();
+    signer.sign().unwrap();
+    signer.end();
+    assert_eq!((device.lockout_counter().as_str(), device.left_at_the_tpm().as_str()), ("0x0", ""));
+}
+
+#[test]
+fn a_tcti_of_libtss2_serves_as_well() {
+    let device = Device::new();
+    Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
+    let tcti = device.tcti();
+    device.use_tcti(&format!("libtss2-tcti-{}", tcti.replace("swtpm:", "swtpm.so.0:")));
+    let raw = Raw::load(&device);
+    let signer = Signer::start(&raw);
+    signer.login(PIN).unwrap();
+    signer.sign().unwrap();
+    device.restart_tpm(true);
+    signer.sign().unwrap();
     signer.end();
 }
 

@@ -358,30 +358,30 @@ mod tests {
     use crate::Keyrivet;
     use crate::config::Config;
 
-    const SERIAL: &str = "bdce75ff2a4bfc3f";
-
-    /// A token of a store of its own, without a TPM.
-    fn token() -> (tempfile::TempDir, Keyrivet) {
+    /// A token of a store of its own, without a TPM; and its serial number.
+    fn token() -> (tempfile::TempDir, Keyrivet, String) {
         let folder = tempfile::tempdir().unwrap();
-        let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/pkcs11/seeds/store").join(SERIAL);
-        std::fs::create_dir(folder.path().join(SERIAL)).unwrap();
-        std::fs::copy(seed.join("token.toml"), folder.path().join(SERIAL).join("token.toml")).unwrap();
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/pkcs11/seeds/store");
+        let seed = std::fs::read_dir(seeds).unwrap().next().unwrap().unwrap();
+        let serial = seed.file_name().into_string().unwrap();
+        std::fs::create_dir(folder.path().join(&serial)).unwrap();
+        std::fs::copy(seed.path().join("token.toml"), folder.path().join(&serial).join("token.toml")).unwrap();
         let store = folder.path().display().to_string();
         let config = Config::load_with(|key| (key == "store").then(|| store.clone())).unwrap();
-        (folder, Keyrivet::open(config))
+        (folder, Keyrivet::open(config), serial)
     }
 
     #[test]
     fn what_one_thread_has_written_is_not_undone_by_what_others_had_read_before() {
-        let (_folder, keyrivet) = token();
-        let token = keyrivet.token(SERIAL).unwrap();
+        let (_folder, keyrivet, serial) = token();
+        let token = keyrivet.token(&serial).unwrap();
         let done = AtomicBool::new(false);
         let mut undone = 0;
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
-                        keyrivet.token(SERIAL).unwrap();
+                        keyrivet.token(&serial).unwrap();
                     }
                 });
             }
@@ -397,10 +397,10 @@ mod tests {
 
     #[test]
     fn a_token_whose_directory_is_gone_is_told_from_an_object_that_is() {
-        let (folder, keyrivet) = token();
-        let token = keyrivet.token(SERIAL).unwrap();
+        let (folder, keyrivet, serial) = token();
+        let token = keyrivet.token(&serial).unwrap();
         assert!(matches!(token.object(ObjectId::random().unwrap()), Err(Error::NotFound(_))));
-        std::fs::remove_dir_all(folder.path().join(SERIAL)).unwrap();
+        std::fs::remove_dir_all(folder.path().join(&serial)).unwrap();
         assert!(matches!(token.reread(), Err(Error::TokenNotFound(_))));
         assert!(matches!(token.directory.lock(), Err(Error::TokenNotFound(_))));
         assert!(matches!(token.find(&Query::default()), Err(Error::TokenNotFound(_))));

@@ -1,8 +1,6 @@
 //! D-Bus messages, as far as one method call needs them: D-Bus specification, "Message Protocol".
 
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::net::SocketAddr;
+use rustix::net::SocketAddrUnix;
 
 /// Longer than this is no message that anybody sends us.
 pub(super) const LONGEST: usize = 1 << 20;
@@ -21,12 +19,12 @@ const FIELD_DESTINATION: u8 = 6;
 const FIELD_UNIX_FDS: u8 = 9;
 
 /// The Unix sockets of an address string, in their order.
-pub(super) fn socket_addresses(address: &str) -> impl Iterator<Item = SocketAddr> {
+pub(super) fn socket_addresses(address: &str) -> impl Iterator<Item = SocketAddrUnix> {
     address.split(';').filter_map(|address| {
         let settings = address.strip_prefix("unix:")?;
         settings.split(',').find_map(|setting| match setting.split_once('=')? {
-            ("path", path) => SocketAddr::from_pathname(std::ffi::OsString::from_vec(unescaped(path))).ok(),
-            ("abstract", name) => SocketAddr::from_abstract_name(unescaped(name)).ok(),
+            ("path", path) => SocketAddrUnix::new(unescaped(path)).ok(),
+            ("abstract", name) => SocketAddrUnix::new_abstract_name(&unescaped(name)).ok(),
             _ => None,
         })
     })
@@ -226,9 +224,9 @@ mod tests {
     #[test]
     fn addresses_of_sockets_are_found_and_others_are_not() {
         let names = |address: &str| {
-            let found = socket_addresses(address).map(|found| match found.as_pathname() {
+            let found = socket_addresses(address).map(|found| match found.path() {
                 Some(path) => path.to_string_lossy().into_owned(),
-                None => format!("@{}", String::from_utf8_lossy(found.as_abstract_name().unwrap())),
+                None => format!("@{}", String::from_utf8_lossy(found.abstract_name().unwrap())),
             });
             found.collect::<Vec<_>>()
         };

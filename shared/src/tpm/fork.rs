@@ -1,9 +1,9 @@
 //! Keeps forks and exchanges with the TPM apart.
 //!
-//! libtss2 opens the connection to a software TPM for each command, and that TPM serves one connection after the other: a
-//! child that inherited one would keep everybody waiting, its own parent first. So a fork waits for the exchange that is
-//! under way, be it our own reaper's, and exchanges wait for the fork. Over a TPM device, whose descriptor a child can close,
-//! a fork waits for no command: only for a device that is being opened or closed.
+//! The connection to a software TPM is opened for each command, and that TPM serves one connection after the other: a child
+//! that inherited one would keep everybody waiting, its own parent first. So a fork waits for the exchange that is under way,
+//! be it our own reaper's, and exchanges wait for the fork. Over a TPM device, whose descriptor a child can close, a fork
+//! waits for no command: only for a device that is being opened or closed.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};

@@ -13,6 +13,8 @@ mod object;
 mod response;
 mod sapi;
 mod session;
+mod socket;
+mod swtpm;
 mod tabrmd;
 pub(crate) mod template;
 mod thread;

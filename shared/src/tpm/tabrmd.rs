@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::dbus::{self, Call, Message};
 use super::fork::Exchange;
+use super::socket::{connect, send_all};
 use crate::config::Config;
 use crate::environment::variable;
 
@@ -88,18 +89,6 @@ impl Manager {
     }
 }
 
-/// Sends all of it. Where nobody listens any more that is an error; a write would raise SIGPIPE, in somebody else's process.
-pub(super) fn send_all(socket: &UnixStream, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match send(socket, bytes, SendFlags::NOSIGNAL) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 /// A connection to a bus, for as long as a call takes.
 struct Bus {
     socket: UnixStream,
@@ -112,13 +101,11 @@ impl Bus {
     fn open(address: &str) -> Result<Self, String> {
         let mut error = None;
         let socket = dbus::socket_addresses(address)
-            .find_map(|address| UnixStream::connect_addr(&address).map_err(|failed| error = Some(failed)).ok());
+            .find_map(|address| connect(&address.into(), PATIENCE).map_err(|failed| error = Some(failed)).ok());
         let failed = |error: std::io::Error| format!("D-Bus at {address}: {error}");
         let socket = socket.ok_or_else(|| error.map_or_else(|| format!("no D-Bus at {address}"), failed))?;
-        socket
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| socket.set_write_timeout(Some(PATIENCE)))
-            .map_err(failed)?;
+        let socket = UnixStream::from(socket);
+        socket.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         let mut this = Self { socket, received: Vec::new(), descriptors: Vec::new() };
         this.introduce().map_err(failed)?;
         Ok(this)

@@ -31,6 +31,7 @@ use super::device;
 use super::fork::{ClosedInChild, Exchange};
 use super::response;
 use super::session::{self as hmac_session, Session, session_attribute};
+use super::swtpm::SoftwareTpm;
 use super::tabrmd::Manager;
 use tcti::{Channel, Tcti};
 
@@ -103,7 +104,7 @@ impl Drop for Sapi {
 }
 
 impl Sapi {
-    /// Connects: to a device and to tpm2-abrmd by ourselves; every other TCTI string goes to libtss2's loader unchanged.
+    /// Connects: to a device, tpm2-abrmd and swtpm by ourselves; every other TCTI string goes to libtss2's loader unchanged.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         crate::ffi::silence_libtss2();
         let unavailable = |reason| Error::TpmUnavailable { tcti: config.tcti.clone(), reason };
@@ -113,6 +114,8 @@ impl Sapi {
         let tcti = if let Some(path) = device::path(&config.tcti) {
             let device = device::open(path).map_err(|error| unavailable(error.to_string()))?;
             Tcti::over(Channel::Device(device))
+        } else if let Some(tpm) = SoftwareTpm::of(&config.tcti, config.timeout) {
+            Tcti::over(Channel::Software(tpm))
         } else if let Some(manager) = manager {
             Tcti::over(Channel::Socket(manager.connect(config).map_err(unavailable)?))
         } else {

@@ -12,7 +12,8 @@ use tss_esapi::tss2_esys::*;
 use zeroize::Zeroize as _;
 
 use super::super::fork::Exchange;
-use super::super::tabrmd::send_all;
+use super::super::socket::send_all;
+use super::super::swtpm::SoftwareTpm;
 use super::{TSS2_RC_SUCCESS, check};
 use crate::log::{self, Topic};
 
@@ -35,6 +36,7 @@ pub(super) enum Channel {
     Socket(UnixStream),
     /// A character device of the kernel's, opened so that it does not block.
     Device(File),
+    Software(SoftwareTpm),
 }
 
 /// A TCTI context, until dropped.
@@ -104,10 +106,12 @@ impl Drop for Tcti {
 }
 
 impl Channel {
-    fn descriptor(&self) -> RawFd {
+    /// `None` where there is one only while a command is under way.
+    fn descriptor(&self) -> Option<RawFd> {
         match self {
-            Self::Socket(socket) => socket.as_raw_fd(),
-            Self::Device(device) => device.as_raw_fd(),
+            Self::Socket(socket) => Some(socket.as_raw_fd()),
+            Self::Device(device) => Some(device.as_raw_fd()),
+            Self::Software(tpm) => tpm.descriptor(),
         }
     }
 
@@ -116,6 +120,7 @@ impl Channel {
         match self {
             Self::Socket(socket) => send_all(socket, command),
             Self::Device(device) => device.write_all(command),
+            Self::Software(tpm) => tpm.send(command),
         }
     }
 
@@ -124,8 +129,16 @@ impl Channel {
         let received = match self {
             Self::Socket(socket) => socket.read(buffer),
             Self::Device(device) => device.read(buffer),
+            Self::Software(tpm) => tpm.receive(buffer),
         };
         received.and_then(|length| if length == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(length) })
+    }
+
+    /// The command is done.
+    fn finish(&mut self) {
+        if let Self::Software(tpm) = self {
+            tpm.disconnect();
+        }
     }
 }
 
@@ -165,6 +178,7 @@ impl Line {
                     return MALFORMED_RESPONSE;
                 }
                 if length == self.received {
+                    self.channel.finish();
                     return TSS2_RC_SUCCESS;
                 }
             }
@@ -172,8 +186,10 @@ impl Line {
                 let left = end.saturating_duration_since(Instant::now());
                 i32::try_from(left.as_millis()).unwrap_or(i32::MAX)
             });
-            if !crate::ffi::wait_readable(self.channel.descriptor(), patience) {
-                return TRY_AGAIN;
+            match self.channel.descriptor() {
+                Some(descriptor) if crate::ffi::wait_readable(descriptor, patience) => {}
+                Some(_) => return TRY_AGAIN,
+                None => return BAD_SEQUENCE,
             }
             match self.channel.receive(&mut self.response[self.received..]) {
                 Ok(length) => self.received += length,
@@ -257,13 +273,14 @@ unsafe extern "C" fn get_poll_handles(
     let (Some(line), Some(count)) = (unsafe { line(context) }, unsafe { count.as_mut() }) else {
         return BAD_REFERENCE;
     };
+    let Some(descriptor) = line.channel.descriptor() else { return NOT_IMPLEMENTED };
     let room = std::mem::replace(count, 1);
     // SAFETY: null, or the caller's, with as much room as it tells.
     match unsafe { handles.as_mut() } {
         None => TSS2_RC_SUCCESS,
         Some(_) if room < 1 => INSUFFICIENT_BUFFER,
         Some(handle) => {
-            handle.fd = line.channel.descriptor();
+            handle.fd = descriptor;
             // POLLIN of poll(2), on every Linux.
             handle.events = 1;
             TSS2_RC_SUCCESS
