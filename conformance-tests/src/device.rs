@@ -225,10 +225,8 @@ impl Device {
         assert!(*entered == self.folder, "one test in a process: run the tests with 'cargo nextest run'");
     }
 
-    /// Where the test's own process has just used the TPM, waits for its turn to end.
-    ///
-    /// libtss2's `swtpm:` opens a socket for each command, and programs that are started meanwhile inherit it. They would
-    /// then wait for a TPM that waits for their own copy of that socket.
+    /// Where the test's own process has just used the TPM, waits for its turn to end: what a program finds at the TPM is not
+    /// what the test itself still holds.
     fn wait_for_own_turn_to_end(&self) {
         let inodes: Vec<_> = std::fs::read_dir(self.path("lock"))
             .into_iter()

@@ -139,7 +139,7 @@ fn a_tpm_that_stops_answering_is_not_waited_for_for_ever() {
 fn a_software_tpm_that_stands_still_is_not_waited_for_for_ever() {
     let device = Device::with_hold(Hold::Default);
     Token::new(&device, "dev", "1234").generate("EC:prime256v1", "key", "01");
-    device.configure("timeout_ms = 300\n");
+    device.configure("timeout_ms = 500\n");
     let raw = Raw::load(&device);
     let tpm = device.tpm_process_id().to_string();
     let kill = |signal| drop(device.run(&["kill", "-s", signal, &tpm]).ok());
@@ -286,6 +286,59 @@ fn a_mac_that_takes_many_commands_is_authenticated_to_its_end() {
         wire.harm(command, 1, Harm::Answer(0x922));
         assert_eq!(mac(), Ok(right.clone()), "{command}");
     }
+}
+
+/// A response of a password session whose first parameter, a TPM2B, has lost its last eight bytes.
+fn cut_short(response: &[u8]) -> Vec<u8> {
+    const LOST: usize = 8;
+    // After tag, size and code comes the length of all parameters, and then that of the first.
+    let length = |place: usize| usize::from(u16::from_be_bytes([response[place], response[place + 1]]));
+    let (mut cut, end) = (response.to_vec(), 16 + length(14));
+    cut.drain(end - LOST..end);
+    for place in [4, 12, 14] {
+        cut[place..place + 2].copy_from_slice(&((length(place) - LOST) as u16).to_be_bytes());
+    }
+    cut
+}
+
+#[test]
+fn an_output_of_another_length_than_asked_for_is_none() {
+    let (_device, wire, raw) = behind(Device::wire, "");
+    let signer = Signer::start(&raw);
+    let make = |kind, more: [CK_ATTRIBUTE_TYPE; 2]| {
+        let template = [(CKA_VALUE_LEN, number(32)), (more[0], flag(true)), (more[1], flag(true))];
+        let stored = [&template[..], &[(CKA_TOKEN, flag(true))]].concat();
+        raw.generate_secret(signer.session, kind, &stored).unwrap()
+    };
+    let aes = make(CKM_AES_KEY_GEN, [CKA_ENCRYPT, CKA_DECRYPT]);
+    let secret = make(CKM_GENERIC_SECRET_KEY_GEN, [CKA_SIGN, CKA_VERIFY]);
+    let encrypt = || {
+        raw.begin(
+            raw.list.C_EncryptInit,
+            signer.session,
+            &Wanted(CKM_AES_CTR, [&number(128)[..], &[7; 16]].concat()),
+            aes,
+        )?;
+        raw.through(raw.list.C_Encrypt, signer.session, &[7; 40])
+    };
+    let mac = |length: usize| {
+        raw.sign_init(signer.session, CKM_SHA256_HMAC, secret)?;
+        raw.sign(signer.session, &vec![7; length])
+    };
+    let (encrypted, short, long) = (encrypt().unwrap(), mac(10).unwrap(), mac(3000).unwrap());
+    for (command, again, right) in [
+        ("EncryptDecrypt2", &encrypt as &dyn Fn() -> Rv<Vec<u8>>, encrypted),
+        ("HMAC", &|| mac(10), short),
+        ("SequenceComplete", &|| mac(3000), long),
+    ] {
+        // Again over a new connection: the first may have been what broke.
+        wire.harm(command, 2, Harm::Through(<[u8]>::to_vec, cut_short));
+        assert_eq!(again(), Err(CKR_DEVICE_REMOVED), "{command}");
+        assert_eq!(wire.harmed(), 2, "{command}");
+        wire.heal();
+        assert_eq!(again(), Ok(right), "{command}");
+    }
+    signer.end();
 }
 
 /// `TPM2_RSA_Decrypt` in place of `TPM2_Sign`, on the PSS block with the longest salt: what a TPM signs that chooses it so

@@ -79,6 +79,7 @@ fn restart_within_each_operation(orderly: bool) {
     let (device, world) = open();
     let mut restarts = 0;
     for last in working() {
+        let output = (last.output().is_some() && last.repeats).then(|| world.output_of(last));
         for place in 0..=last.after.len() {
             let call = world.prepare_alone(last);
             for (index, name) in last.after.iter().enumerate() {
@@ -93,6 +94,9 @@ fn restart_within_each_operation(orderly: bool) {
             }
             let answer = if last.answer == CKR_OK { Ok(()) } else { Err(last.answer) };
             assert_eq!(call.run(), answer, "{}, restart before call {place}", last.name);
+            if let Some(output) = &output {
+                assert_eq!(&call.written(), output, "{}, restart before call {place}", last.name);
+            }
             let runs = matches!(last.effect, Effect::Begins | Effect::Continues);
             let active = world.active(call.session(), last.operations);
             assert_eq!(active, if runs { last.operations } else { 0 }, "{}, restart before call {place}", last.name);

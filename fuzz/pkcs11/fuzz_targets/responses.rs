@@ -28,7 +28,7 @@ use libfuzzer_sys::fuzz_target;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
-#[derive(Arbitrary, Debug)]
+#[derive(Arbitrary, Debug, Default)]
 struct Input {
     job: u8,
     /// What the bus says in place of a greeting.
@@ -104,13 +104,16 @@ const JOBS: [Job; 23] = [
 
 fuzz_target!(|input: Input| {
     static WORLD: OnceLock<World> = OnceLock::new();
-    let world = WORLD.get_or_init(World::new);
+    let world = WORLD.get_or_init(|| {
+        let world = World::new();
+        // What was recorded fits what is asked. Where nonces are drawn no response does, and of several the first is given.
+        let done = JOBS.iter().filter(|job| world.run(**job, Input::default()).is_ok()).count();
+        assert!(done >= 12, "{done} jobs are done by what was recorded: run seeds/make");
+        world
+    });
     let job = JOBS[usize::from(input.job) % JOBS.len()];
-    world.locked.logout();
-    world.tpm.begin(input);
     // What an error says must be sayable, too.
-    let _ = job(world).map_err(|error| error.to_string());
-    world.keyrivet.release();
+    let _ = world.run(job, input).map_err(|error| error.to_string());
 });
 
 struct World {
@@ -133,6 +136,14 @@ impl World {
         let tokens = keyrivet.tokens().expect("our own store");
         let labelled = |label: &str| tokens.iter().find(|token| token.info().label == label).expect("made so").clone();
         Self { open: labelled("open"), locked: labelled("locked"), keyrivet, store, tpm, _folder: folder }
+    }
+
+    fn run(&self, job: Job, input: Input) -> keyrivet_core::Result<()> {
+        self.locked.logout();
+        self.tpm.begin(input);
+        let result = job(self);
+        self.keyrivet.release();
+        result
     }
 
     /// An object of the open token.

@@ -64,10 +64,14 @@ impl Connection {
         let sapi = Sapi::open(config)?;
         let mut this = Self { sapi, key: None, session: None, authorised_uses: 0, started: Instant::now(), turn };
         if this.turn.as_ref().is_some_and(|turn| turn.untidy) {
-            // What goes wrong here goes wrong again in what we came for, which says so.
             let flushed = this.flush_everything();
             if let Some(turn) = &mut this.turn {
                 turn.untidy = flushed.is_err();
+            }
+            match flushed {
+                Err(error) if response::is_transport_failure(&error) => return Err(error),
+                // What else goes wrong here goes wrong again in what we came for, which says so.
+                _ => {}
             }
         }
         Ok(this)
@@ -146,12 +150,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Flushes what is held. What cannot be, a resource manager flushes.
+    /// Flushes what is held. What cannot be, a resource manager flushes, or who has the next turn.
     fn flush_held(&mut self) {
         let key = self.key.take().and_then(|key| key.transient());
         let session = self.session.take().map(|held| held.session.handle);
         for handle in key.into_iter().chain(session) {
-            let _ = self.sapi.flush_context(handle);
+            let flushed = self.sapi.flush_context(handle);
+            if let Some(turn) = &mut self.turn {
+                turn.untidy |= flushed.is_err_and(|error| response::is_transport_failure(&error));
+            }
         }
     }
 

@@ -204,7 +204,7 @@ impl Connection {
                 self.on_sequence(&secret, CONTINUE, |sapi, auth| sapi.sequence_update(sequence, auth, part))
             })
             .and_then(|()| {
-                self.on_sequence(&secret, goes_on, |sapi, auth| sapi.sequence_complete(sequence, auth, last))
+                self.on_sequence(&secret, goes_on, |sapi, auth| sapi.sequence_complete(sequence, auth, hash, last))
             });
         if mac.is_err() {
             // It may be gone already: that is as good.

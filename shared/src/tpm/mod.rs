@@ -79,7 +79,7 @@ impl Tpm {
 
     /// Uses the TPM. What the use leaves held (connection, session, key) goes some milliseconds after the last use.
     ///
-    /// `operation` runs once more, over a new connection, if the one that was held turns out to be broken.
+    /// `operation` runs once more, over a new connection, if the one that was held turns out to be broken, and not only silent.
     pub(crate) fn with<T>(&self, mut operation: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
         let burst = &self.link().burst;
         let result = burst.with(|held| {
@@ -87,7 +87,7 @@ impl Tpm {
             let fresh = held.is_none();
             let result = run(held, &self.config, burst, &mut operation);
             match &result {
-                Err(error) if !fresh && response::is_transport_failure(error) => {
+                Err(error) if !fresh && response::is_transport_failure(error) && !response::is_silence(error) => {
                     run(held, &self.config, burst, &mut operation)
                 }
                 _ => result,

@@ -24,6 +24,11 @@ pub(super) fn is_transport_failure(error: &Error) -> bool {
     matches!(error, Error::Tpm { .. } | Error::TpmUnavailable { .. }) && tpm_code(error).is_none()
 }
 
+/// Nothing came back in time: whoever asks again waits as long again.
+pub(super) fn is_silence(error: &Error) -> bool {
+    matches!(error, Error::Tpm { code, .. } if tpm_code(error).is_none() && code & 0xffff == 0x09)
+}
+
 /// The authValue was wrong: AUTH_FAIL, which counts towards lockout, or BAD_AUTH, which does not.
 pub(crate) fn is_authorisation_failure(error: &Error) -> bool {
     matches!(tpm_code(error), Some(0x08e | 0x0a2))
@@ -102,6 +107,7 @@ pub(super) fn unavailable(config: &Config, code: u32) -> Error {
         0x05 | 0x0b => "libtss2 does not take this TCTI string".into(),
         0x15 => "libtss2 has no such TCTI, or its package (libtss2-tcti-...) is not installed".into(),
         0x08 | 0x09 => "it does not answer".into(),
+        0x0e => "what it answers is no response to the command".into(),
         _ => format!("libtss2 says 0x{code:x}"),
     };
     Error::TpmUnavailable { tcti: config.tcti.clone(), reason }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -10,17 +10,21 @@ use rustix::net::{SendFlags, SocketAddrAny, SocketFlags, SocketType, connect as 
 
 /// A stream to who listens at this address.
 ///
-/// The time limit, which stays for sending, is for connecting, too: who has stopped takes some that connect, and the next one
-/// would wait without end.
+/// The time limit is the system's for sending, which holds for connecting, too: who has stopped takes some that connect, and
+/// the next one would wait without end. What is left of it stays for sending.
 pub(super) fn connect(address: &SocketAddrAny, patience: Duration) -> io::Result<OwnedFd> {
     let socket = socket_with(address.address_family(), SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(patience.max(Duration::from_millis(1))))?;
+    let deadline = Instant::now() + patience;
     loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        set_socket_timeout(&socket, Timeout::Send, Some(left.max(Duration::from_millis(1))))?;
         match connect_socket(&socket, address) {
             Ok(()) => return Ok(socket),
-            Err(Errno::INTR | Errno::ALREADY) => {}
-            // Of a Unix socket, and of any other.
-            Err(Errno::AGAIN | Errno::INPROGRESS) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(Errno::INTR) if !left.is_zero() => {}
+            // Of a Unix socket; of any other, asked for the first time and again.
+            Err(Errno::INTR | Errno::AGAIN | Errno::INPROGRESS | Errno::ALREADY) => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -41,9 +45,8 @@ pub(super) fn send_all(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
-    use std::os::unix::net::UnixListener;
 
-    use rustix::net::SocketAddrUnix;
+    use rustix::net::{AddressFamily, SocketAddrUnix, bind, listen, socket};
 
     use super::*;
 
@@ -54,7 +57,9 @@ mod tests {
         let address = SocketAddrUnix::new(&path).unwrap().into();
         let refused = connect(&address, Duration::from_secs(60)).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::NotFound);
-        let _listener = UnixListener::bind(&path).unwrap();
+        let listener = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&listener, &address).unwrap();
+        listen(&listener, 1).unwrap();
         let mut taken = Vec::new();
         let error = loop {
             match connect(&address, Duration::from_millis(20)) {

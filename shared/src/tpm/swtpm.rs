@@ -1,14 +1,17 @@
 //! The software TPM swtpm. It serves one connection after the other, so that there is one for each command.
 //!
-//! libtss2's TCTI for it waits without end: for the answer to a question at each opening, and for each response.
+//! libtss2's TCTI for it waits without end: for its control channel, which it has set the locality at each opening, and for
+//! each response. We leave that channel alone.
 
 use std::io;
 use std::net::ToSocketAddrs as _;
+use std::num::NonZeroU16;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SocketAddrAny, SocketAddrUnix, recv};
 
+use super::fork::ClosedInChild;
 use super::socket::{connect, send_all};
 
 /// What a TCTI string that does not say it means.
@@ -19,7 +22,13 @@ const PORT: u16 = 2321;
 pub(super) struct SoftwareTpm {
     addresses: Vec<SocketAddrAny>,
     patience: Duration,
-    connection: Option<OwnedFd>,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    // A fork waits for a command, but not for a long one.
+    _closed_in_child: ClosedInChild,
+    socket: OwnedFd,
 }
 
 impl SoftwareTpm {
@@ -31,7 +40,7 @@ impl SoftwareTpm {
 
     /// The connection's descriptor, while there is one.
     pub(super) fn descriptor(&self) -> Option<RawFd> {
-        self.connection.as_ref().map(|connection| connection.as_raw_fd())
+        self.connection.as_ref().map(|connection| connection.socket.as_raw_fd())
     }
 
     /// Connects, and sends a command.
@@ -39,7 +48,11 @@ impl SoftwareTpm {
         let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in &self.addresses {
             match connect(address, self.patience) {
-                Ok(connection) => return send_all(self.connection.insert(connection), command),
+                Ok(socket) => {
+                    let closed_in_child = ClosedInChild::new(socket.as_raw_fd());
+                    let connection = self.connection.insert(Connection { _closed_in_child: closed_in_child, socket });
+                    return send_all(&connection.socket, command);
+                }
                 Err(error) => failed = error,
             }
         }
@@ -49,7 +62,7 @@ impl SoftwareTpm {
     /// As much of the response as has come.
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let connection = self.connection.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(recv(connection, buffer, RecvFlags::empty())?.0)
+        Ok(recv(&connection.socket, buffer, RecvFlags::empty())?.0)
     }
 
     /// Makes room for the next one who connects.
@@ -67,7 +80,7 @@ fn addresses(tcti: &str) -> Option<Vec<SocketAddrAny>> {
     for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
         match setting.split_once('=')? {
             ("host", value) => host = value,
-            ("port", value) => port = value.parse().ok()?,
+            ("port", value) => port = value.parse::<NonZeroU16>().ok()?.get(),
             ("path", value) => path = Some(value),
             _ => return None,
         }
@@ -95,8 +108,16 @@ mod tests {
             assert!(addresses(default).unwrap().contains(&internet("127.0.0.1:2321")), "{default}");
         }
         // For libtss2 to say what it thinks of them.
-        for other in ["swtpms", "mssim", "tabrmd", "device:/dev/tpm0", "swtpm:port=x", "swtpm:what=ever", "swtpm:path"]
-        {
+        for other in [
+            "swtpms",
+            "mssim",
+            "tabrmd",
+            "device:/dev/tpm0",
+            "swtpm:port=x",
+            "swtpm:port=0",
+            "swtpm:what=ever",
+            "swtpm:path",
+        ] {
             assert_eq!(addresses(other), None, "{other}");
         }
     }

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::io::retry_on_intr;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::dbus::{self, Call, Message};
@@ -64,7 +65,9 @@ impl Manager {
     }
 
     /// A connection to the TPM. While the manager has too many, waits for others to end.
-    pub(super) fn connect(&self, config: &Config) -> Result<UnixStream, String> {
+    ///
+    /// With the exchange it was made in: a child that is forked after that must know what to close.
+    pub(super) fn connect(&self, config: &Config) -> Result<(UnixStream, Exchange), String> {
         let deadline = Instant::now() + config.patience;
         loop {
             match self.try_connect() {
@@ -74,9 +77,8 @@ impl Manager {
         }
     }
 
-    fn try_connect(&self) -> Result<UnixStream, String> {
-        // A child forked meanwhile would keep the connection open.
-        let _exchange = Exchange::begin();
+    fn try_connect(&self) -> Result<(UnixStream, Exchange), String> {
+        let exchange = Exchange::begin();
         let mut bus = Bus::open(&self.address)?;
         let mut hello = Call::new("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello");
         bus.call(&mut hello, 1)?;
@@ -85,7 +87,7 @@ impl Manager {
         let socket = socket.map(UnixStream::from).ok_or("tpm2-abrmd's reply carries no socket")?;
         // The manager makes both ends for its own way of waiting.
         socket.set_nonblocking(false).map_err(|error| error.to_string())?;
-        Ok(socket)
+        Ok((socket, exchange))
     }
 }
 
@@ -105,7 +107,10 @@ impl Bus {
         let failed = |error: std::io::Error| format!("D-Bus at {address}: {error}");
         let socket = socket.ok_or_else(|| error.map_or_else(|| format!("no D-Bus at {address}"), failed))?;
         let socket = UnixStream::from(socket);
-        socket.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| socket.set_write_timeout(Some(PATIENCE)))
+            .map_err(failed)?;
         let mut this = Self { socket, received: Vec::new(), descriptors: Vec::new() };
         this.introduce().map_err(failed)?;
         Ok(this)
@@ -166,7 +171,8 @@ impl Bus {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
+        let received =
+            retry_on_intr(|| recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags))?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                 self.descriptors.extend(descriptors);

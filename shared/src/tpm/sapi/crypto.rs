@@ -7,7 +7,7 @@ use tss_esapi::constants::tss::*;
 use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Auth, Sapi, bounded, check, fill, tpm_hash};
+use super::{Auth, MALFORMED_RESPONSE, Sapi, bounded, check, fill, tpm_hash};
 use crate::algorithm::{CipherMode, Direction, HashAlgorithm, SignatureScheme};
 use crate::error::{Error, Result};
 use crate::public_key::padded;
@@ -65,7 +65,7 @@ impl Sapi {
                         let s = bounded(&ecdsa.signatureS.buffer, ecdsa.signatureS.size);
                         Ok([padded(r, coordinate), padded(s, coordinate)].concat())
                     }
-                    _ => Err(TSS2_BASE_RC_MALFORMED_RESPONSE),
+                    _ => Err(MALFORMED_RESPONSE),
                 }
             },
         )
@@ -196,7 +196,10 @@ impl Sapi {
                 };
                 let value = Zeroizing::new(bounded(&output.buffer, output.size).to_vec());
                 output.buffer.zeroize();
-                check(code).map(|()| (value, bounded(&next.buffer, next.size).to_vec()))
+                check(code)?;
+                let next = bounded(&next.buffer, next.size).to_vec();
+                let fits = value.len() == data.len() && next.len() == iv.len();
+                fits.then_some((value, next)).ok_or(MALFORMED_RESPONSE)
             },
         )?;
         input.buffer.zeroize();
@@ -225,7 +228,7 @@ impl Sapi {
             |context| unsafe {
                 let mut digest: TPM2B_DIGEST = zeroed();
                 check(Tss2_Sys_HMAC_Complete(context, &mut digest))?;
-                Ok(bounded(&digest.buffer, digest.size).to_vec())
+                mac(&digest, hash)
             },
         )
     }
@@ -275,7 +278,13 @@ impl Sapi {
     }
 
     /// Ends a sequence, which is flushed with it.
-    pub(crate) fn sequence_complete(&mut self, sequence: u32, auth: &mut Auth<'_>, data: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn sequence_complete(
+        &mut self,
+        sequence: u32,
+        auth: &mut Auth<'_>,
+        hash: HashAlgorithm,
+        data: &[u8],
+    ) -> Result<Vec<u8>> {
         // SAFETY: plain data, zero is empty.
         let mut input: TPM2B_MAX_BUFFER = unsafe { zeroed() };
         input.size = fill(&mut input.buffer, data);
@@ -289,8 +298,14 @@ impl Sapi {
             |context| unsafe {
                 let mut digest: TPM2B_DIGEST = zeroed();
                 check(Tss2_Sys_SequenceComplete_Complete(context, &mut digest, null_mut()))?;
-                Ok(bounded(&digest.buffer, digest.size).to_vec())
+                mac(&digest, hash)
             },
         )
     }
+}
+
+/// An HMAC as the TPM gave it, if it is as long as those of this hash are.
+fn mac(digest: &TPM2B_DIGEST, hash: HashAlgorithm) -> Result<Vec<u8>, TSS2_RC> {
+    let mac = bounded(&digest.buffer, digest.size);
+    if mac.len() == hash.digest_length() { Ok(mac.to_vec()) } else { Err(MALFORMED_RESPONSE) }
 }

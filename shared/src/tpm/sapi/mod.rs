@@ -41,6 +41,8 @@ use crate::error::{Error, Result};
 use crate::log::{self, Topic};
 
 const TSS2_RC_SUCCESS: TSS2_RC = 0;
+/// As SAPI says it, of what it cannot unmarshal (TSS 2.0 overview, table 2).
+const MALFORMED_RESPONSE: TSS2_RC = 8 << 16 | TSS2_BASE_RC_MALFORMED_RESPONSE;
 /// Response codes that ask for the command again (TPM 2.0 Part 2, 6.6.3): RETRY, YIELDED, TESTING.
 const ASK_AGAIN: [u32; 3] = [0x922, 0x908, 0x90a];
 /// How often a command is sent at most.
@@ -80,8 +82,7 @@ pub(crate) struct Sapi {
     context: Box<[u128]>,
     /// Longest wait for one command, in milliseconds.
     timeout: i32,
-    /// The descriptor behind the connection; `None` where it connects for each command: what a child forked meanwhile inherits
-    /// cannot be closed there.
+    /// The descriptor behind the connection; `None` where there is one for each command, which a fork waits for.
     descriptor: Option<RawFd>,
     closed_in_child: Option<ClosedInChild>,
     /// Done once, as soon as the TPM works on a command: it costs no time then.
@@ -108,18 +109,19 @@ impl Sapi {
     pub(crate) fn open(config: &Config) -> Result<Self> {
         crate::ffi::silence_libtss2();
         let unavailable = |reason| Error::TpmUnavailable { tcti: config.tcti.clone(), reason };
-        let manager = Manager::of(&config.tcti);
-        // No fork until the child knows what to close; but who waits for a manager does not keep forks waiting.
-        let _exchange = manager.is_none().then(Exchange::begin);
-        let tcti = if let Some(path) = device::path(&config.tcti) {
+        // No fork from the opening on until the child knows what to close.
+        let (tcti, _exchange) = if let Some(path) = device::path(&config.tcti) {
+            let exchange = Exchange::begin();
             let device = device::open(path).map_err(|error| unavailable(error.to_string()))?;
-            Tcti::over(Channel::Device(device))
+            (Tcti::over(Channel::Device(device)), Some(exchange))
         } else if let Some(tpm) = SoftwareTpm::of(&config.tcti, config.timeout) {
-            Tcti::over(Channel::Software(tpm))
-        } else if let Some(manager) = manager {
-            Tcti::over(Channel::Socket(manager.connect(config).map_err(unavailable)?))
+            (Tcti::over(Channel::Software(tpm)), None)
+        } else if let Some(manager) = Manager::of(&config.tcti) {
+            let (socket, exchange) = manager.connect(config).map_err(unavailable)?;
+            (Tcti::over(Channel::Socket(socket)), Some(exchange))
         } else {
-            Tcti::load(&config.tcti).map_err(|code| response::unavailable(config, code))?
+            let exchange = Exchange::begin();
+            (Tcti::load(&config.tcti).map_err(|code| response::unavailable(config, code))?, Some(exchange))
         };
         let timeout = i32::try_from(config.timeout.as_millis()).unwrap_or(i32::MAX);
         Self::over(tcti, timeout).map_err(|code| response::unavailable(config, code))
@@ -365,7 +367,7 @@ fn parameter(
     // SAFETY: the context is initialised and the getters only read it.
     check(unsafe { get(context, &mut size, &mut start) })?;
     if start.is_null() || size as usize > TPM2_MAX_COMMAND_SIZE as usize {
-        return Err(TSS2_BASE_RC_MALFORMED_RESPONSE);
+        return Err(MALFORMED_RESPONSE);
     }
     // SAFETY: libtss2 told where `size` bytes of its context are, and `size` is bounded by its buffer's length.
     Ok(unsafe { std::slice::from_raw_parts(start, size as usize) }.to_vec())

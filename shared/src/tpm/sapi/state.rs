@@ -6,7 +6,7 @@ use tss_esapi::constants::tss::*;
 use tss_esapi::tss2_esys::*;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Auth, Sapi, bounded, check};
+use super::{Auth, MALFORMED_RESPONSE, Sapi, bounded, check};
 use crate::error::{Error, Result};
 
 /// Bit of `TPMA_NV` (Part 2, 13.4).
@@ -92,7 +92,7 @@ impl Sapi {
                         // The command's number is in the low half of TPMA_CC.
                         list.commandAttributes.iter().take(list.count as _).map(|&a| (a & 0xffff, a)).collect()
                     }
-                    _ => return Err(TSS2_BASE_RC_MALFORMED_RESPONSE),
+                    _ => return Err(MALFORMED_RESPONSE),
                 })
             },
         )

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use tss_esapi::tss2_esys::*;
 use zeroize::Zeroize as _;
 
-use super::super::fork::Exchange;
 use super::super::socket::send_all;
 use super::super::swtpm::SoftwareTpm;
 use super::{TSS2_RC_SUCCESS, check};
@@ -52,7 +51,6 @@ impl Tcti {
     pub(super) fn load(name: &str) -> Result<Self, u32> {
         let name = CString::new(name).map_err(|_| TSS2_BASE_RC_BAD_VALUE)?;
         let mut context = null_mut();
-        let _exchange = Exchange::begin();
         // SAFETY: `name` ends with a zero byte; `context` receives a pointer that `Drop` gives back.
         check(unsafe { Tss2_TctiLdr_Initialize(name.as_ptr(), &mut context) })?;
         Ok(Self::Loaded(context))
@@ -134,7 +132,7 @@ impl Channel {
         received.and_then(|length| if length == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(length) })
     }
 
-    /// The command is done.
+    /// The command is done, or given up.
     fn finish(&mut self) {
         if let Self::Software(tpm) = self {
             tpm.disconnect();
@@ -160,6 +158,7 @@ impl Line {
             return BAD_SEQUENCE;
         }
         if let Err(error) = self.channel.send(command) {
+            self.channel.finish();
             return broken(&error);
         }
         self.waiting = true;
@@ -171,6 +170,12 @@ impl Line {
         if !self.waiting {
             return BAD_SEQUENCE;
         }
+        let code = self.receive_all(deadline);
+        self.channel.finish();
+        code
+    }
+
+    fn receive_all(&mut self, deadline: Option<Instant>) -> TSS2_RC {
         loop {
             let length = self.response[2..6].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
             if self.received >= HEADER {
@@ -178,7 +183,6 @@ impl Line {
                     return MALFORMED_RESPONSE;
                 }
                 if length == self.received {
-                    self.channel.finish();
                     return TSS2_RC_SUCCESS;
                 }
             }
@@ -206,10 +210,10 @@ impl Line {
     }
 }
 
-/// libtss2 has one code for all that can go wrong with a connection.
+/// libtss2 has one code for all that can go wrong with a connection, but for who does not answer.
 fn broken(error: &io::Error) -> TSS2_RC {
     log::write(Topic::Tpm, format_args!("the connection: {error}"));
-    IO_ERROR
+    if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) { TRY_AGAIN } else { IO_ERROR }
 }
 
 /// What is behind a context of ours.
