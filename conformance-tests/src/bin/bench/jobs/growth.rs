@@ -23,7 +23,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
 /// One more session, opened and closed, beside so many; and the memory that all of them take.
 fn sessions(bench: &Bench, report: &mut Report) {
     let contestants = [Token, Tpm2Pkcs11];
-    let rounds = bench.rounds(5);
+    let rounds = bench.rounds(15);
     let mut measured = contestants.map(|_| Vec::new());
     for _ in 0..rounds {
         for (who, answers) in contestants.into_iter().zip(&mut measured) {

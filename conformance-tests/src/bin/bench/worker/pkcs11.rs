@@ -186,7 +186,7 @@ pub(super) fn time_find(arguments: &[&str]) -> Result<()> {
 /// For each number of open sessions, says how many nanoseconds one more costs (opened and closed), and how many bytes
 /// all of them, up to what the module has. Arguments: module, token, then the numbers, ascending.
 pub(super) fn time_sessions(arguments: &[&str]) -> Result<()> {
-    const TIMES: u32 = 200;
+    const TIMES: u32 = 5_000;
     let [file, token, ref numbers @ ..] = *arguments else { return Err("sessions takes a module and a token".into()) };
     let module = Module::load(file)?;
     module.initialise()?;
