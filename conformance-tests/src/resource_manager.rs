@@ -22,12 +22,16 @@ pub struct ResourceManager {
 impl ResourceManager {
     /// Starts both, and has everything that runs on the device from now on go through them.
     pub fn start(device: &Device) -> Self {
+        Self::start_before(device, &device.tcti())
+    }
+
+    /// The same before a TPM that is reached by this TCTI string.
+    pub fn start_before(device: &Device, tcti: &str) -> Self {
         let socket = device.path("dbus");
         let address = format!("unix:path={}", socket.display());
         let mut bus = device.command("dbus-daemon");
         let bus = start(bus.args(["--session", "--nofork", "--nopidfile", "--address", &address]));
         assert!(comes(PATIENCE, || UnixStream::connect(&socket).is_ok()), "the D-Bus does not answer");
-        let tcti = device.tcti();
         device.set_variable("DBUS_SESSION_BUS_ADDRESS", &address);
         device.use_tcti(TCTI);
         let manager = (0..3).find_map(|_| {

@@ -95,9 +95,11 @@ pub(crate) enum Route {
     ResourceManager,
     /// Straight, with a TPM that is several times as slow as a software TPM, as a chip is.
     Slow,
+    /// The same through tpm2-abrmd.
+    SlowResourceManager,
 }
 
-/// How many times as slow as a software TPM a TPM is on [`Route::Slow`].
+/// How many times as slow as a software TPM a slow TPM is.
 const SLOWNESS: u32 = 10;
 
 impl Route {
@@ -110,6 +112,7 @@ impl Route {
             Self::Direct => "",
             Self::ResourceManager => ", tabrmd",
             Self::Slow => ", TPM ten times as slow",
+            Self::SlowResourceManager => ", TPM ten times as slow, tabrmd",
         }
     }
 }
@@ -196,14 +199,16 @@ impl Arena {
 
     /// Starts what the route needs; it goes when this is dropped.
     pub(crate) fn open(&self, route: Route) -> Vec<ResourceManager> {
-        match route {
+        let managers: Vec<_> = match route {
             Route::Direct | Route::Slow => Vec::new(),
-            Route::ResourceManager => {
-                let managers: Vec<_> = self.devices().into_iter().map(ResourceManager::start).collect();
-                managers.iter().for_each(|manager| machine::place_tpm(manager.process_id()));
-                managers
+            Route::ResourceManager => self.devices().into_iter().map(ResourceManager::start).collect(),
+            Route::SlowResourceManager => {
+                let before = |(device, wire): (_, &Wire)| ResourceManager::start_before(device, wire.tcti());
+                self.devices().into_iter().zip(&self.wires).map(before).collect()
             }
-        }
+        };
+        managers.iter().for_each(|manager| machine::place_tpm(manager.process_id()));
+        managers
     }
 
     /// The worker that signs with this contestant's key, as one of several processes or alone.
@@ -273,7 +278,7 @@ impl Arena {
     fn tcti(&self, who: Contestant, route: Route) -> String {
         match route {
             Route::Direct => self.device(who).tcti(),
-            Route::ResourceManager => "tabrmd:bus_type=session".into(),
+            Route::ResourceManager | Route::SlowResourceManager => "tabrmd:bus_type=session".into(),
             Route::Slow => self.wires[self.place(who)].tcti().into(),
         }
     }

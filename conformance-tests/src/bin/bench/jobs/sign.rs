@@ -101,7 +101,9 @@ fn time(bench: &Bench, key: &str, route: Route) -> Measured {
     measured.extend(match route {
         Route::ResourceManager => time_processes(bench, key, route, 30, bench.slice()),
         // They wait for each other's turn, which may last some time.
-        Route::Direct | Route::Slow => time_processes(bench, key, route, 9, bench.slice() * 3),
+        Route::Direct | Route::Slow | Route::SlowResourceManager => {
+            time_processes(bench, key, route, 9, bench.slice() * 3)
+        }
     });
     measured
 }

@@ -1,7 +1,7 @@
-//! TLS 1.3 handshakes by nginx, whose key is in the TPM. Where the TPM is the bottleneck, the limit is what it signs: RSA-2048,
-//! over a resource manager or by one that is not as quick as software. Otherwise a TPM without resource manager waits for the
-//! worker whose turn it is, which has half a millisecond of its own to do for each handshake: a tenth of what a P-256 signature
-//! takes also on the slow one here, so that nothing gets beyond nine tenths of its rate.
+//! TLS 1.3 handshakes by nginx, whose key is in the TPM. Where the TPM is the bottleneck, the limit is what it signs: over a
+//! resource manager by one that is not as quick as software, and RSA-2048 by a quick one, too. A TPM without resource manager
+//! waits for the worker whose turn it is, which has half a millisecond of its own to do for each handshake: little of what an
+//! RSA-2048 signature takes on a slow one, but a tenth of a P-256 signature there.
 
 use std::cell::RefCell;
 
@@ -22,7 +22,7 @@ const COUNTED: u32 = 10;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
     for (key, algorithm) in KEYS {
-        for route in [Route::Direct, Route::ResourceManager, Route::Slow] {
+        for route in [Route::Direct, Route::ResourceManager, Route::Slow, Route::SlowResourceManager] {
             let name = format!("TLS 1.3 by nginx, {algorithm}{}, against raw signatures", route.title());
             handshakes(bench, report, &name, key, route);
         }
@@ -55,9 +55,14 @@ fn handshakes(bench: &Bench, report: &mut Report, name: &str, key: &str, route: 
     let slices = interleave(&mut running, bench.rounds(16), bench.slice() * 2);
     let measured: Vec<_> =
         lanes.iter().zip(&slices).map(|((who, _), slices)| (*who, slices.series(|slice| slice.value))).collect();
-    if key == "rsa" && route != Route::Direct {
+    if route == Route::SlowResourceManager || (key == "rsa" && route != Route::Direct) {
         let find = |who| measured.iter().find(|(other, _)| *other == who).and_then(|(_, series)| series.as_ref().ok());
         for who in Contestant::OURS {
+            // A resource manager swaps a session, too, around each command: six commands against the limit's four, and the
+            // signature by P-256 is not the longest of them.
+            if who == TokenWithPin && key == "ec" {
+                continue;
+            }
             let ratio = find(who).zip(find(Limit)).map_or(f64::NAN, |(series, limit)| series.ratio_to(limit));
             report.goal(format!("{name}: {}", who.title()), ratio, Better::Higher, 0.9);
         }
