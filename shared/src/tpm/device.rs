@@ -8,14 +8,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 
+use super::settings;
+
 /// What a TCTI string that names no device means.
 const DEFAULT: &str = "/dev/tpmrm0";
 
 /// The device that a TCTI string names, such as `device:/dev/tpm0`; `None` for every other TCTI.
 pub(super) fn path(tcti: &str) -> Option<&str> {
-    match tcti.strip_prefix("device")? {
-        "" | ":" => Some(DEFAULT),
-        rest => rest.strip_prefix(':'),
+    match settings(tcti, "device")? {
+        "" => Some(DEFAULT),
+        path => Some(path),
     }
 }
 

@@ -117,6 +117,14 @@ impl Tpm {
     }
 }
 
+/// What a TCTI string says after a TCTI's name, and nothing where it says no more; `None` for every other TCTI.
+fn settings<'a>(tcti: &'a str, name: &str) -> Option<&'a str> {
+    match tcti.strip_prefix(name)? {
+        "" => Some(""),
+        rest => rest.strip_prefix(':'),
+    }
+}
+
 fn run<T>(
     held: &mut Option<Connection>,
     config: &Config,

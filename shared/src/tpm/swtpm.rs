@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, SocketAddrAny, SocketAddrUnix, recv};
 
 use super::fork::ClosedInChild;
+use super::settings;
 use super::socket::{connect, send_all};
 
 /// What a TCTI string that does not say it means.
@@ -72,10 +73,7 @@ impl SoftwareTpm {
 }
 
 fn addresses(tcti: &str) -> Option<Vec<SocketAddrAny>> {
-    let settings = match tcti.strip_prefix("swtpm")? {
-        "" => "",
-        rest => rest.strip_prefix(':')?,
-    };
+    let settings = settings(tcti, "swtpm")?;
     let (mut host, mut port, mut path) = (HOST, PORT, None);
     for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
         match setting.split_once('=')? {

@@ -14,6 +14,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use super::dbus::{self, Call, Message};
 use super::fork::Exchange;
+use super::settings;
 use super::socket::{connect, send_all};
 use crate::config::Config;
 use crate::environment::variable;
@@ -42,10 +43,7 @@ impl Manager {
     }
 
     fn with(tcti: &str, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
-        let settings = match tcti.strip_prefix("tabrmd")? {
-            "" => "",
-            rest => rest.strip_prefix(':')?,
-        };
+        let settings = settings(tcti, "tabrmd")?;
         let (mut name, mut session) = (NAME, false);
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
             match setting.split_once('=')? {
